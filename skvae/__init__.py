@@ -1,0 +1,49 @@
+"""The scikit-learn of variational autoencoders."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skvae import datasets, metrics, models, samplers, tabular, training
+    from skvae.persistence import load, save
+    from skvae.synthesizer import TVAESynthesizer
+
+    __version__: str
+
+__all__ = [
+    "TVAESynthesizer",
+    "__version__",
+    "datasets",
+    "load",
+    "metrics",
+    "models",
+    "samplers",
+    "save",
+    "tabular",
+    "training",
+]
+
+_SUBMODULES = {"datasets", "metrics", "models", "samplers", "tabular", "training"}
+_HOMES = {
+    "TVAESynthesizer": "skvae.synthesizer",
+    "load": "skvae.persistence",
+    "save": "skvae.persistence",
+}
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import: `import skvae` leaves that to the first name that needs it.
+    if name in _SUBMODULES:
+        return import_module(f"skvae.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("skvae")
+    else:
+        raise AttributeError(f"module 'skvae' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
