@@ -31,6 +31,11 @@ $(VENV)/test: $(VENV)/base
 	$(PIP) --editable ".[plot,test]"
 	@touch $@
 
+# Large, and few tests want it.
+$(VENV)/judge: $(VENV)/test
+	$(PIP) xgboost
+	@touch $@
+
 $(VENV)/lint: $(VENV)/base
 	$(PIP) mypy ruff
 	@touch $@
@@ -46,7 +51,7 @@ demo: $(VENV)/plot  ## fit the Adult table, write a synthetic one, its scores an
 test: $(VENV)/test  ## the test suite with coverage, without the slow tests
 	$(BIN)/python -m pytest -m "not slow and not gpu" --cov
 
-test-all: $(VENV)/test  ## every test, the slow ones too
+test-all: $(VENV)/judge  ## every test, the slow ones too
 	$(BIN)/python -m pytest --cov
 
 lint: $(VENV)/lint  ## style and format
