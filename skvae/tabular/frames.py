@@ -1,0 +1,85 @@
+"""Tables at the door: checked on the way in, given back in the container they came in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import validate_data
+
+from skvae.tabular.schema import _refuse_duplicate_names
+
+
+def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
+    """Check a table as scikit-learn does and return it as a DataFrame.
+
+    DataFrames are taken as they are, without a copy; arrays and lists become DataFrames with one
+    dtype inferred for each column.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_``, ``feature_names_in_`` and ``_container`` if ``reset``; its
+        columns are compared otherwise.
+    X : DataFrame, array-like of shape (n_rows, n_columns)
+        The table. Missing cells are allowed.
+    reset : bool
+        Whether this is fit.
+
+    Raises
+    ------
+    ValueError
+        No rows, no columns, a name that stands twice, or other columns than in fit.
+    TypeError
+        A sparse matrix.
+    """
+    if isinstance(X, pd.DataFrame):
+        _refuse_duplicate_names(X.columns)
+        _refuse_empty(X)
+        all_strings = all(isinstance(name, str) for name in X.columns)
+        # scikit-learn refuses a mixture of names; numbers and tuples are fine here.
+        checked = X if all_strings else X.set_axis(range(X.shape[1]), axis=1)
+        validate_data(estimator, checked, reset=reset, skip_check_array=True)
+        if reset:
+            estimator._container = ("frame", X.columns)
+        elif estimator._container[0] == "frame" and not all_strings:
+            _compare_names(estimator, X.columns)
+        return X
+    if isinstance(X, (list, tuple)):
+        X = np.array(X, dtype=object)  # a plain array would turn numbers beside strings to strings
+    X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
+    if reset:
+        estimator._container = ("array", X.dtype)
+    frame = pd.DataFrame(X, copy=False)
+    return frame.infer_objects() if X.dtype == object else frame
+
+
+def restore_container(estimator, frame: pd.DataFrame):
+    """Return a generated table as the kind of container that fit saw."""
+    kind, detail = estimator._container
+    if kind == "frame":
+        frame.columns = detail
+        return frame
+    if detail == object or detail.kind in "US":
+        return frame.to_numpy(dtype=object)
+    return frame.to_numpy(dtype=detail)
+
+
+def _refuse_empty(X: pd.DataFrame) -> None:
+    for count, what in ((X.shape[0], "sample(s)"), (X.shape[1], "feature(s)")):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what} (shape={X.shape}) while a minimum of 1 is required."
+            )
+
+
+def _compare_names(estimator, columns: pd.Index) -> None:
+    fitted = list(estimator._container[1])
+    if list(columns) == fitted:
+        return
+    missing = [name for name in fitted if name not in set(columns)]
+    extra = [name for name in columns if name not in set(fitted)]
+    if missing or extra:
+        difference = f"missing: {missing}, not seen in fit: {extra}"
+    else:
+        difference = "they stand in another order"
+    raise ValueError(f"The columns differ from those in fit: {difference}. Expected {fitted}.")

@@ -1,0 +1,251 @@
+"""Numbers as quantile modes: atoms for repeated values, bins of equal mass for the rest.
+
+A cell becomes (mode, place within the mode). Values that many rows share are *atoms*, modes of
+their own; the other values fall into bins whose quantile function is stored as knots. Nothing
+narrower than ``min_rows_per_value`` training rows is kept: an atom is held by at least that many
+rows, and a knot is the mean of that many neighbouring values, the extreme ones included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A column with at most this many distinct values gets one code per (frequent enough) value.
+MAX_LEVELS = 150
+# Intervals of the stored quantile function within a bin, where the table is long enough.
+KNOT_INTERVALS = 16
+# Decimals beyond this are not looked for: the column counts as continuous.
+MAX_DECIMALS = 8
+
+
+class QuantileEncoder:
+    """Encode one numeric column as modes (atoms, quantile bins) and places within the bins.
+
+    Codes come in this order: atoms by value, bins by value, copies of earlier columns, and last
+    the missing cell, each only if fit saw it.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins for the values that are not atoms; fewer in short tables.
+    min_rows_per_value : int
+        Least number of training rows behind any stored number.
+    rows_per_bin : int
+        Least number of training rows in a bin.
+    integer : bool
+        Whether the column holds whole numbers only.
+
+    Attributes
+    ----------
+    atoms_ : ndarray of shape (n_atoms,)
+        Repeated values, ascending.
+    knots_ : ndarray of shape (n_bins_ * n_intervals_ + 1,)
+        Quantile function of the other values; empty if there are none.
+    n_bins_, n_intervals_ : int
+        Bins, and knot intervals in each.
+    decimals_, bin_decimals_ : int or None
+        Decimals of the whole column, and of the values in bins (negative: tens, hundreds, ...);
+        None if the values are not rounded.
+    copies_ : list of int
+        Positions of the earlier columns that a cell may equal (set by ``TabularTransformer``).
+    n_codes_ : int
+        Number of codes.
+    code_counts_ : ndarray of shape (n_codes_,)
+        Training rows behind each code.
+    """
+
+    ordinal = True
+
+    def __init__(self, n_bins: int, min_rows_per_value: int, rows_per_bin: int = 10, *, integer: bool = False):
+        self.n_bins = n_bins
+        self.min_rows_per_value = min_rows_per_value
+        self.rows_per_bin = rows_per_bin
+        self.integer = integer
+
+    def fit(self, values: np.ndarray) -> QuantileEncoder:
+        """Find atoms and bins of ``values``, float64 of shape (n_rows,) with NaN for missing."""
+        present = np.sort(values[~np.isnan(values)])
+        self.has_missing_ = len(present) < len(values)
+        self.copies_: list[int] = []
+        distinct, counts = np.unique(present, return_counts=True)
+        least = self.min_rows_per_value
+        if len(distinct) > MAX_LEVELS:
+            least = max(least, int(np.ceil(0.5 / self.n_bins * len(present))))
+        self.atoms_ = distinct[counts >= least]
+        rest = present[np.repeat(counts < least, counts)]
+        if len(self.atoms_) and len(rest) < self.min_rows_per_value:
+            rest = rest[:0]  # too few to hide among: they go to the nearest atom
+        self.decimals_ = 0 if self.integer else find_decimals(present)
+        self.bin_decimals_ = find_decimals(rest, integer=self.integer)
+        self._fit_knots(rest)
+        return self
+
+    def _fit_knots(self, rest: np.ndarray) -> None:
+        """Store the quantile function of ``rest`` (sorted) at knots of several rows each."""
+        rows = len(rest)
+        if rows == 0:
+            self.n_bins_, self.n_intervals_, self.knots_ = 0, 1, np.empty(0)
+            return
+        n_intervals = max(1, rows // self.min_rows_per_value)
+        self.n_bins_ = max(1, min(self.n_bins, rows // self.rows_per_bin, n_intervals))
+        self.n_intervals_ = max(1, min(KNOT_INTERVALS, n_intervals // self.n_bins_))
+        ranks = np.linspace(0, rows, self.n_bins_ * self.n_intervals_ + 1)
+        # Each knot is the mean of a window of training values around its rank.
+        width = min(self.min_rows_per_value, rows)
+        starts = np.clip(np.rint(ranks - width / 2).astype(int), 0, rows - width)
+        centre = rest[rows // 2]  # keeps the running sums small
+        sums = np.concatenate([[0.0], np.cumsum(rest - centre)])
+        knots = (sums[starts + width] - sums[starts]) / width + centre
+        # A window of equal values must give that very value, which the sums only nearly do.
+        flat = rest[starts] == rest[starts + width - 1]
+        knots = np.where(flat, rest[starts], np.clip(knots, rest[starts], rest[starts + width - 1]))
+        self.knots_ = np.maximum.accumulate(knots)
+
+    @property
+    def n_codes_(self) -> int:
+        return len(self.atoms_) + self.n_bins_ + len(self.copies_) + int(self.has_missing_)
+
+    @property
+    def has_place(self) -> bool:
+        return self.n_bins_ > 0
+
+    def encode(self, values: np.ndarray, copy_of: np.ndarray | None = None):
+        """Return codes, int64, and places within the bin in [0, 1], both of shape (n_rows,).
+
+        ``copy_of`` tells, row by row, which entry of ``copies_`` the cell equals, or -1.
+        """
+        n_atoms = len(self.atoms_)
+        present = np.nan_to_num(values, nan=0.0)
+        atom, is_atom = self._nearest_atom(present)
+        codes, places = atom, np.full(len(values), 0.5)
+        if self.n_bins_:
+            position = np.clip(_rank_in(self.knots_, present), 0, len(self.knots_) - 1)
+            in_bins = position / self.n_intervals_
+            bins = np.clip(np.ceil(in_bins).astype(np.int64) - 1, 0, self.n_bins_ - 1)
+            codes = np.where(is_atom, atom, n_atoms + bins)
+            places = np.where(is_atom, 0.5, in_bins - bins)
+        if copy_of is not None and self.copies_:
+            copied = (copy_of >= 0) & ~is_atom
+            codes = np.where(copied, n_atoms + self.n_bins_ + copy_of, codes)
+            places = np.where(copied, 0.5, places)
+        absent = np.isnan(values)
+        if absent.any():
+            # A missing cell where fit saw none counts as the most frequent value.
+            fallback = self.n_codes_ - 1 if self.has_missing_ else int(self.code_counts_.argmax())
+            codes = np.where(absent, fallback, codes)
+            places = np.where(absent, 0.5, places)
+        return codes, places
+
+    def _nearest_atom(self, values: np.ndarray):
+        """Code of the nearest atom, and whether the value is that atom."""
+        if len(self.atoms_) == 0:
+            return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+        right = np.searchsorted(self.atoms_, values).clip(max=len(self.atoms_) - 1)
+        left = np.maximum(right - 1, 0)
+        nearer_left = values - self.atoms_[left] < self.atoms_[right] - values
+        nearest = np.where(nearer_left, left, right)
+        return nearest, self.atoms_[nearest] == values
+
+    def decode(self, codes: np.ndarray, places: np.ndarray, earlier=None) -> np.ndarray:
+        """Return the values behind codes and places; NaN for missing cells.
+
+        ``earlier`` holds the decoded values of the columns before this one, for the copies.
+        """
+        n_atoms, n_bins = len(self.atoms_), self.n_bins_
+        values = np.empty(len(codes))
+        if n_bins:
+            # The places of all bins lie on one axis, so one interpolation serves the column.
+            position = (codes - n_atoms + places) * self.n_intervals_
+            values = np.interp(position, np.arange(len(self.knots_)), self.knots_)
+            values = round_to(values, self.bin_decimals_)
+        if n_atoms:
+            is_atom = codes < n_atoms
+            values = np.where(is_atom, self.atoms_[np.minimum(codes, n_atoms - 1)], values)
+        for index, source in enumerate(self.copies_):
+            rows = np.flatnonzero(codes == n_atoms + n_bins + index)
+            copied = earlier[source][rows]
+            # Where the source came out missing, the middle of this column stands in.
+            copied = np.where(np.isnan(copied), self.knots_[len(self.knots_) // 2], copied)
+            values[rows] = np.clip(copied, self.knots_[0], self.knots_[-1])
+        if self.has_missing_:
+            values[codes == self.n_codes_ - 1] = np.nan
+        return values
+
+    def log_measure(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Log density of each value given its code, in the units of the column.
+
+        A value stands for the cell of numbers that round to it: its density is the mass of that
+        cell over its width (over 1 for whole numbers). Given its code, an atom has mass 1 and a
+        value in a bin has the mass that the bin's stored quantile function gives its cell.
+        """
+        n_atoms = len(self.atoms_)
+        log_density = np.zeros(len(values))
+        in_bin = (codes >= n_atoms) & (codes < n_atoms + self.n_bins_)
+        if in_bin.any():
+            log_density[in_bin] = self._log_cell_mass(values[in_bin], codes[in_bin] - n_atoms)
+        log_density -= np.log(self.resolution_)
+        log_density[np.isnan(values)] = 0.0
+        return log_density
+
+    @property
+    def resolution_(self) -> float:
+        """Width of the cell that a recorded number stands for."""
+        return 1.0 if self.integer else 10.0 ** -(
+            MAX_DECIMALS if self.decimals_ is None else self.decimals_
+        )
+
+    def _log_cell_mass(self, values: np.ndarray, bins: np.ndarray) -> np.ndarray:
+        decimals = MAX_DECIMALS if self.bin_decimals_ is None else self.bin_decimals_
+        half = max(0.5 * 10.0**-decimals, 1e-12 * np.abs(self.knots_).max())
+        first, last = bins * self.n_intervals_, (bins + 1) * self.n_intervals_
+        low = np.clip(_rank_in(self.knots_, values - half, side="left"), first, last)
+        high = np.clip(_rank_in(self.knots_, values + half, side="right"), first, last)
+        mass = (high - low) / self.n_intervals_
+        # A value that the bin cannot write (beyond the learnt range, or off the grid) is charged
+        # as one of the cells of the bin, widened by its distance.
+        lower, upper = self.knots_[first], self.knots_[last]
+        distance = np.maximum(np.maximum(lower - values, values - upper), 0.0)
+        floor = 2 * half / (2 * half + (upper - lower) + distance) / self.n_intervals_
+        return np.log(np.where(mass > 1e-12, mass, floor))
+
+
+def find_decimals(values: np.ndarray, *, integer: bool = False) -> int | None:
+    """Return the least number of decimals that changes no value; None beyond ``MAX_DECIMALS``.
+
+    Negative numbers mean tens, hundreds and so on.
+    """
+    if len(values) == 0:
+        return 0
+    probe = values[:: max(1, len(values) // 2000)]
+    tolerance = 1e-9 * max(1.0, float(np.abs(values).max()))
+    for decimals in range(-9, 1 if integer else MAX_DECIMALS + 1):
+        if _is_rounded(probe, decimals, tolerance) and _is_rounded(values, decimals, tolerance):
+            return decimals
+    return 0 if integer else None
+
+
+def _is_rounded(values: np.ndarray, decimals: int, tolerance: float) -> bool:
+    return bool((np.abs(np.round(values, decimals) - values) <= min(tolerance, 1e-3)).all())
+
+
+def round_to(values: np.ndarray, decimals: int | None) -> np.ndarray:
+    """Round to decimals, or leave as they are for None."""
+    return values if decimals is None else np.round(values, decimals)
+
+
+def _rank_in(knots: np.ndarray, values: np.ndarray, side: str = "middle") -> np.ndarray:
+    """Return where values lie on the axis of knot numbers, by linear interpolation.
+
+    A value equal to several knots lies at their left end, right end or middle.
+    """
+    left = np.searchsorted(knots, values, "left")
+    right = np.searchsorted(knots, values, "right")
+    last = len(knots) - 1
+    lower = np.clip(left - 1, 0, max(last - 1, 0))
+    upper = np.minimum(lower + 1, last)
+    width = knots[upper] - knots[lower]
+    share = np.divide(
+        values - knots[lower], width, out=np.zeros(len(values)), where=width > 0
+    ).clip(0, 1)
+    tied = {"left": left, "right": right - 1, "middle": (left + right - 1) / 2}[side]
+    return np.where(right > left, tied, lower + share)

@@ -1,0 +1,430 @@
+"""``TabularTransformer``: a mixed-type table to modes and places, and back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
+
+from skvae.tabular.categorical import CategoricalEncoder
+from skvae.tabular.frames import read_table, restore_container
+from skvae.tabular.mixture import MixtureEncoder
+from skvae.tabular.numeric import QuantileEncoder
+from skvae.tabular.schema import infer_schema
+
+# A column may copy from earlier ones if it equals them in this share of the rows.
+MIN_COPY_SHARE = 0.01
+MAX_COPY_SOURCES = 3
+
+
+@dataclass
+class EncodedTable:
+    """A table as arrays: what the models train on.
+
+    Attributes
+    ----------
+    codes : int64 array of shape (n_rows, n_columns)
+        The mode (level, atom, bin, missing, ...) of each cell, from 0.
+    places : float32 array of shape (n_rows, n_columns)
+        Place within the mode; 0 in columns that have none.
+    """
+
+    codes: np.ndarray
+    places: np.ndarray
+
+
+class TabularTransformer(TransformerMixin, BaseEstimator):
+    """Turn a mixed-type table into numbers by mode-specific normalisation, and back.
+
+    A categorical cell becomes the code of its level. A numeric cell becomes a mode and the place
+    within it: modes are repeated values and quantile bins (``numeric_encoding="quantile"``), or
+    the components of a Bayesian Gaussian mixture (``"mixture"``, [1]_). Missing cells are a mode
+    of their own. Columns come back with the dtype, rounding and range they came in with.
+
+    Parameters
+    ----------
+    categorical_features : "auto" or array-like of names, positions or booleans, default="auto"
+        Columns to take as categorical whatever their dtype. Strings, booleans and pandas
+        categories always are.
+    numeric_encoding : {"quantile", "mixture"}, default="quantile"
+        How the modes of numeric columns are found.
+    n_bins : int, default=128
+        Most quantile bins in a numeric column.
+    min_rows_per_value : int, default=5
+        No value held by fewer training rows is stored: rarer categories share one code, rarer
+        numbers go through quantiles that are means of at least this many rows.
+    rows_per_bin : int, default=10
+        Least number of training rows in a quantile bin.
+    copy_columns : bool, default=True
+        Whether a numeric cell that equals an earlier column's cell in the same row may be encoded
+        as a copy of it, in columns where that happens often.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws that ``inverse_transform`` makes for rare categories, and the rows that
+        mixtures are fitted on.
+
+    Attributes
+    ----------
+    schema_ : list of ColumnSchema
+        Kind and dtype of each column.
+    encoders_ : list of encoders
+        One for each column.
+    cardinalities_ : ndarray of shape (n_columns,)
+        Number of codes of each column.
+    code_scores_ : list of (ndarray of shape (n_codes,) or None)
+        Mean rank, in (0, 1), of the training cells behind each code of a column with an order;
+        None for the others.
+    n_features_in_ : int
+        Number of columns seen in fit.
+    feature_names_in_ : ndarray of shape (n_columns,)
+        Their names, if all are strings.
+
+    References
+    ----------
+    .. [1] Xu et al., "Modeling Tabular Data using Conditional GAN", NeurIPS 2019, section 4.2.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skvae.tabular import TabularTransformer
+    >>> table = pd.DataFrame({"age": [20, 30, 30, 40, None] * 4, "sex": ["f", "m"] * 10})
+    >>> transformer = TabularTransformer().fit(table)
+    >>> [str(name) for name in transformer.get_feature_names_out()]
+    ['age__mode', 'age__place', 'sex__level']
+    >>> transformer.inverse_transform(transformer.transform(table)).equals(table)
+    False
+    """
+
+    _parameter_constraints: dict = {
+        "categorical_features": ["array-like", StrOptions({"auto"}), None],
+        "numeric_encoding": [StrOptions({"quantile", "mixture"})],
+        "n_bins": [Interval(Integral, 1, None, closed="left")],
+        "min_rows_per_value": [Interval(Integral, 1, None, closed="left")],
+        "rows_per_bin": [Interval(Integral, 1, None, closed="left")],
+        "copy_columns": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        categorical_features="auto",
+        *,
+        numeric_encoding="quantile",
+        n_bins=128,
+        min_rows_per_value=5,
+        rows_per_bin=10,
+        copy_columns=True,
+        random_state=None,
+    ):
+        self.categorical_features = categorical_features
+        self.numeric_encoding = numeric_encoding
+        self.n_bins = n_bins
+        self.min_rows_per_value = min_rows_per_value
+        self.rows_per_bin = rows_per_bin
+        self.copy_columns = copy_columns
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learn the schema and the modes of a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            The table; missing cells are allowed.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TabularTransformer
+
+        Raises
+        ------
+        ValueError, TypeError
+            The table cannot be encoded; the message names the column and the way out.
+        """
+        self.fit_encode(X)
+        return self
+
+    def fit_encode(self, X, *, places=True) -> EncodedTable:
+        """Fit, and return the table's codes and places.
+
+        In the mixture encoding, modes are drawn by their responsibilities here, as in the paper,
+        where ``transform`` takes the most probable one.
+        """
+        self._validate_params()
+        frame = read_table(self, X, reset=True)
+        if len(frame) < max(2, self.min_rows_per_value):
+            raise ValueError(
+                f"Found {len(frame)} row(s) (n_samples={len(frame)}), expected at least "
+                f"min_rows_per_value={self.min_rows_per_value} and 2: no value of so short a table "
+                "may be stored. Give more rows, or lower min_rows_per_value."
+            )
+        rng = check_random_state(self.random_state)
+        self._seed = int(rng.randint(2**31 - 1))
+        self.schema_ = infer_schema(frame, self.categorical_features)
+        self.encoders_ = []
+        cells = self._read(frame)
+        for schema, column in zip(self.schema_, cells, strict=True):
+            self.encoders_.append(self._make_encoder(schema).fit(column))
+        if self.copy_columns and self.numeric_encoding == "quantile":
+            self._find_copies(cells)
+        encoded = self._encode(cells, places, np.random.default_rng(self._seed))
+        self._describe_codes(cells, encoded.codes)
+        self._warn_of_fresh_labels()
+        return encoded
+
+    def encode(self, X, *, places=True) -> EncodedTable:
+        """Return the codes and places of a table with the columns of fit."""
+        check_is_fitted(self)
+        return self._encode(self._read(read_table(self, X, reset=False)), places)
+
+    def encode_with_measure(self, X):
+        """Return the encoded table, and log densities of the cells given their modes.
+
+        Returns
+        -------
+        encoded : EncodedTable
+        log_measure : float64 array of shape (n_rows,)
+            Summed over columns; what, added to the log probability of the codes (and log density
+            of the places, in the mixture encoding), makes a log density in data space.
+        """
+        check_is_fitted(self)
+        cells = self._read(read_table(self, X, reset=False))
+        encoded = self._encode(cells, True)
+        log_measure = np.zeros(len(encoded.codes))
+        for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
+            if not isinstance(encoder, CategoricalEncoder):
+                log_measure += encoder.log_measure(column, encoded.codes[:, index])
+        return encoded, log_measure
+
+    def decode(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
+        """Return the table behind codes and places, under the names of fit."""
+        columns, earlier = {}, []
+        for index, (schema, encoder) in enumerate(zip(self.schema_, self.encoders_, strict=True)):
+            code = codes[:, index]
+            if isinstance(encoder, CategoricalEncoder):
+                columns[index] = encoder.decode(code, rng)
+                earlier.append(None)
+            else:
+                values = encoder.decode(code, places[:, index], earlier)
+                columns[index] = schema.write_numbers(values)
+                earlier.append(values)
+        frame = pd.DataFrame(columns, copy=False)
+        frame.columns = pd.Index([schema.name for schema in self.schema_])
+        return frame
+
+    def transform(self, X):
+        """Turn a table into modes and places.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit, in their order.
+
+        Returns
+        -------
+        Z : float64 array of shape (n_rows, n_features_out)
+            ``level`` or ``mode`` of each column, and ``place`` where modes have an inside.
+
+        Raises
+        ------
+        ValueError
+            Other columns than in fit.
+        """
+        return self._stack(self.encode(X))
+
+    def fit_transform(self, X, y=None):
+        """Fit, then transform the same table; see ``transform``."""
+        return self.fit(X).transform(X)
+
+    def inverse_transform(self, Z):
+        """Turn modes and places back into a table.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_rows, n_features_out)
+            What ``transform`` returned; modes are rounded and clipped to those there are.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_rows, n_columns)
+            In the container and dtypes that fit saw. Rare categories, which share one code, come
+            back as draws seeded by ``random_state``.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float64)
+        n_out = len(self._out_columns)
+        if Z.shape[1] != n_out:
+            raise ValueError(f"Z has {Z.shape[1]} features, but inverse_transform expects {n_out}.")
+        codes = np.zeros((len(Z), self.n_features_in_), np.int64)
+        places = np.zeros((len(Z), self.n_features_in_))
+        for out, (column, is_place) in enumerate(self._out_columns):
+            if is_place:
+                places[:, column] = Z[:, out]
+            else:
+                codes[:, column] = np.clip(np.rint(Z[:, out]), 0, self.cardinalities_[column] - 1)
+        frame = self.decode(codes, places, np.random.default_rng(self._seed))
+        return restore_container(self, frame)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns that ``transform`` returns.
+
+        Parameters
+        ----------
+        input_features : None or array-like of shape (n_columns,)
+            Names of the columns; those of fit by default.
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_features_out,)
+        """
+        check_is_fitted(self)
+        if input_features is None and self._container[0] == "frame":
+            names = [str(schema.name) for schema in self.schema_]
+        else:
+            names = _check_feature_names_in(self, input_features)
+        out = []
+        for column, is_place in self._out_columns:
+            categorical = isinstance(self.encoders_[column], CategoricalEncoder)
+            suffix = "place" if is_place else "level" if categorical else "mode"
+            out.append(f"{names[column]}__{suffix}")
+        return np.array(out, dtype=object)
+
+    @property
+    def _out_columns(self):
+        """(column, whether it is the place) of each feature that comes out."""
+        out = []
+        for index, encoder in enumerate(self.encoders_):
+            out.append((index, False))
+            if encoder.has_place:
+                out.append((index, True))
+        return out
+
+    def _stack(self, encoded: EncodedTable) -> np.ndarray:
+        picks = [
+            (encoded.places if is_place else encoded.codes)[:, column]
+            for column, is_place in self._out_columns
+        ]
+        return np.stack(picks, axis=1).astype(np.float64)
+
+    def _read(self, frame: pd.DataFrame) -> list:
+        """Numeric columns as float64 arrays, categorical ones as Series."""
+        cells = []
+        for position, schema in enumerate(self.schema_):
+            column = frame.iloc[:, position]
+            cells.append(schema.read_numbers(column) if schema.kind == "numeric" else column)
+        return cells
+
+    def _make_encoder(self, schema):
+        if schema.kind == "categorical":
+            return CategoricalEncoder(schema, self.min_rows_per_value)
+        if self.numeric_encoding == "mixture":
+            return MixtureEncoder(
+                self.min_rows_per_value, integer=schema.integer, random_state=self._seed
+            )
+        return QuantileEncoder(
+            self.n_bins, self.min_rows_per_value, self.rows_per_bin, integer=schema.integer
+        )
+
+    def _find_copies(self, cells) -> None:
+        """Let binned columns copy from earlier ones that they often equal."""
+        binned = [
+            index
+            for index, encoder in enumerate(self.encoders_)
+            if isinstance(encoder, QuantileEncoder)
+            and encoder.n_bins_ > 1
+            and self.schema_[index].offset == 0
+        ]
+        for rank, index in enumerate(binned):
+            encoder, values = self.encoders_[index], cells[index]
+            free = ~np.isin(values, encoder.atoms_)
+            shares = [(float(np.mean((values == cells[i]) & free)), i) for i in binned[:rank]]
+            often = sorted((pair for pair in shares if pair[0] >= MIN_COPY_SHARE), reverse=True)
+            encoder.copies_ = [source for _, source in often[:MAX_COPY_SOURCES]]
+
+    def _encode(self, cells, places: bool, rng=None) -> EncodedTable:
+        n_rows = len(cells[0])
+        codes = np.empty((n_rows, len(cells)), np.int64)
+        inside = np.zeros((n_rows, len(cells)) if places else (0, 0), np.float32)
+        for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
+            if isinstance(encoder, CategoricalEncoder):
+                codes[:, index] = encoder.encode(column)
+                continue
+            if isinstance(encoder, MixtureEncoder):
+                codes[:, index], place = encoder.encode(column, rng)
+            else:
+                codes[:, index], place = encoder.encode(column, _copied(encoder, column, cells))
+            if places:
+                inside[:, index] = place
+        return EncodedTable(codes, inside)
+
+    def _describe_codes(self, cells, codes: np.ndarray) -> None:
+        """Count the rows behind each code, and rank the codes of columns with an order."""
+        self.cardinalities_ = np.array([encoder.n_codes_ for encoder in self.encoders_])
+        self.code_scores_ = []
+        for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
+            code = codes[:, index]
+            encoder.code_counts_ = np.bincount(code, minlength=encoder.n_codes_)
+            scores = None
+            if encoder.ordinal:
+                order = code.astype(float) if isinstance(encoder, CategoricalEncoder) else column
+                if encoder.has_missing_:
+                    order = np.where(code == encoder.n_codes_ - 1, np.nan, order)
+                scores = _mean_ranks(order, code, encoder.code_counts_)
+            self.code_scores_.append(scores)
+
+    def _warn_of_fresh_labels(self) -> None:
+        names = [
+            schema.name
+            for schema, encoder in zip(self.schema_, self.encoders_, strict=True)
+            if getattr(encoder, "fresh_labels_", False)
+        ]
+        if names:
+            warnings.warn(
+                f"Columns {names} hold mostly values found in fewer than min_rows_per_value="
+                f"{self.min_rows_per_value} rows, as identifiers and free text do. Such values are "
+                "not learnt; fresh labels stand in their place. Drop the columns, or lower "
+                "min_rows_per_value to let the values through.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+
+def _copied(encoder: QuantileEncoder, values: np.ndarray, cells) -> np.ndarray | None:
+    """Which of its sources each cell equals, the first of several; -1 for none."""
+    if not encoder.copies_:
+        return None
+    copy_of = np.full(len(values), -1)
+    for rank in reversed(range(len(encoder.copies_))):
+        copy_of[values == cells[encoder.copies_[rank]]] = rank
+    return copy_of
+
+
+def _mean_ranks(order: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean rank in (0, 1) of the rows behind each code; .5 for the missing ones."""
+    present = ~np.isnan(order)
+    if not present.any():
+        return np.full(len(counts), 0.5)
+    ranks = (rankdata(order[present]) - 0.5) / present.sum()
+    sums = np.bincount(codes[present], weights=ranks, minlength=len(counts))
+    seen = np.bincount(codes[present], minlength=len(counts))
+    known = np.flatnonzero(seen)
+    # A code without rows lies between its neighbours.
+    scores = np.interp(np.arange(len(counts)), known, sums[known] / seen[known])
+    scores[(seen == 0) & (counts > 0)] = 0.5
+    return np.clip(scores, 0.001, 0.999)
