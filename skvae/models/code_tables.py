@@ -1,0 +1,288 @@
+"""Many categorical variables at once: their layout, embeddings and softmax heads.
+
+Columns have anything from two to thousands of codes. Columns of like size share a *bucket*, padded
+to its widest, so that one batched product serves all columns of a bucket and no step loops over
+columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Logit of the padding: its probability is 0 in float32.
+PADDING_LOGIT = -1e4
+# A bucket may be padded by this share of its own size.
+MAX_PADDING = 0.3
+
+
+@dataclass
+class Bucket:
+    """Columns of like cardinality.
+
+    Attributes
+    ----------
+    columns : tuple of int
+        Positions of the columns in the table, ascending.
+    width : int
+        Codes in the widest of them.
+    start : int
+        Where the bucket's first code stands in the flat layout.
+    """
+
+    columns: tuple[int, ...]
+    width: int
+    start: int
+
+
+class CodeLayout:
+    """Where the codes of each column stand once columns are sorted into buckets.
+
+    Parameters
+    ----------
+    cardinalities : sequence of int
+        Number of codes of each column.
+
+    Attributes
+    ----------
+    buckets : list of Bucket
+    offsets : int64 array of shape (n_columns,)
+        Place of each column's first code in the flat layout.
+    size : int
+        Length of the flat layout, padding included.
+    """
+
+    def __init__(self, cardinalities: Sequence[int]) -> None:
+        self.cardinalities = [int(cardinality) for cardinality in cardinalities]
+        self.offsets = np.zeros(len(self.cardinalities), np.int64)
+        self.buckets: list[Bucket] = []
+        self.size = 0
+        by_width = sorted(range(len(self.cardinalities)), key=self.cardinalities.__getitem__)
+        group: list[int] = []
+        filled = 0
+        for column in by_width:
+            width = self.cardinalities[column]
+            if group and width * (len(group) + 1) > (1 + MAX_PADDING) * (filled + width):
+                self._close(group)
+                group, filled = [], 0
+            group.append(column)
+            filled += width
+        self._close(group)
+
+    def _close(self, group: list[int]) -> None:
+        columns = tuple(sorted(group))
+        width = max(self.cardinalities[column] for column in columns)
+        self.buckets.append(Bucket(columns, width, self.size))
+        for rank, column in enumerate(columns):
+            self.offsets[column] = self.size + rank * width
+        self.size += len(columns) * width
+
+    def scatter(self, values: Sequence[np.ndarray], fill: float) -> list[Tensor]:
+        """Lay one array for each column out in buckets, padding with ``fill``.
+
+        Each array has shape (cardinality, ...); the tensors have shape (columns, width, ...).
+        """
+        out = []
+        for bucket in self.buckets:
+            shape = (len(bucket.columns), bucket.width, *values[bucket.columns[0]].shape[1:])
+            block = np.full(shape, fill, np.float32)
+            for rank, column in enumerate(bucket.columns):
+                block[rank, : self.cardinalities[column]] = values[column]
+            out.append(torch.from_numpy(block))
+        return out
+
+
+def ordinal_basis(scores: np.ndarray | None, n_codes: int, size: int) -> np.ndarray:
+    """Smooth functions of the rank of a code, of shape (n_codes, size).
+
+    The normal quantile and cosines of the rank, so that a table spanned by them changes little
+    from one code to the next. Zero for nominal columns (``scores`` None).
+    """
+    basis = np.zeros((n_codes, size), np.float32)
+    if scores is None:
+        return basis
+    scores = np.asarray(scores, np.float64)
+    used = min(size, n_codes)
+    basis[:, 0] = torch.special.ndtri(torch.from_numpy(scores)).numpy() / 1.5
+    frequencies = np.arange(1, used)
+    basis[:, 1:used] = 1.2 * np.cos(math.pi * scores[:, None] * frequencies)
+    return basis
+
+
+class CodeTable(nn.Module):
+    """One learnt vector for each code of each column.
+
+    A nominal column's vectors are free. Those of a column with an order are free vectors that
+    start at zero, plus a smooth function of the code's rank with learnt coefficients: neighbouring
+    bins begin alike and part only as far as the data asks.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        The codes.
+    width : int
+        Size of a vector.
+    scores : sequence of (ndarray of shape (n_codes,) or None)
+        Rank in (0, 1) of the codes of each column; None for nominal ones.
+    basis_size : int
+        Number of smooth functions.
+    free_std, smooth_std : float
+        Standard deviation of nominal vectors, and of the coefficients, at the start.
+    """
+
+    def __init__(
+        self,
+        layout: CodeLayout,
+        width: int,
+        scores: Sequence[np.ndarray | None],
+        *,
+        basis_size: int,
+        free_std: float,
+        smooth_std: float,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        bases = layout.scatter(
+            [
+                ordinal_basis(score, n_codes, basis_size)
+                for score, n_codes in zip(scores, layout.cardinalities, strict=True)
+            ],
+            fill=0.0,
+        )
+        self.free = nn.ParameterList()
+        self.smooth = nn.ParameterList()
+        self._smooth_index: list[int | None] = []
+        for rank, (bucket, basis) in enumerate(zip(layout.buckets, bases, strict=True)):
+            free = torch.randn(len(bucket.columns), bucket.width, width) * free_std
+            is_ordinal = torch.tensor([scores[column] is not None for column in bucket.columns])
+            free[is_ordinal] = 0.0
+            self.free.append(nn.Parameter(free))
+            if is_ordinal.any():
+                self._smooth_index.append(len(self.smooth))
+                coefficients = torch.randn(len(bucket.columns), basis_size, width) * smooth_std
+                self.smooth.append(nn.Parameter(coefficients))
+                self.register_buffer(f"basis_{rank}", basis)
+            else:
+                self._smooth_index.append(None)
+
+    def blocks(self) -> list[Tensor]:
+        """Return the table of each bucket, of shape (columns, codes, width)."""
+        out = []
+        for rank, (free, index) in enumerate(zip(self.free, self._smooth_index, strict=True)):
+            if index is None:
+                out.append(free)
+            else:
+                basis = self.get_buffer(f"basis_{rank}")
+                out.append(torch.baddbmm(free, basis, self.smooth[index]))
+        return out
+
+    def forward(self) -> Tensor:
+        """Return the flat table, of shape (layout.size, width)."""
+        return torch.cat([block.reshape(-1, self.width) for block in self.blocks()])
+
+
+class CategoricalHeads(nn.Module):
+    """Biases and bookkeeping of one softmax for each column.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        The codes.
+    counts : sequence of ndarray of shape (n_codes,)
+        Training rows behind each code: the biases start at the log frequencies.
+    """
+
+    def __init__(self, layout: CodeLayout, counts: Sequence[np.ndarray]) -> None:
+        super().__init__()
+        self.layout = layout
+        logs = [np.log((count + 0.5) / (count + 0.5).sum()) for count in counts]
+        # A code without training rows is given likelihood in scoring, but is never drawn.
+        blocked = [np.where(count > 0, 0.0, PADDING_LOGIT) for count in counts]
+        if any(not (count > 0).any() for count in counts):
+            raise ValueError("Each column needs a code that some training row holds.")
+        padding = [np.zeros(len(count)) for count in counts]
+        for rank, (log, pad, block) in enumerate(
+            zip(
+                layout.scatter(logs, fill=0.0),
+                layout.scatter(padding, fill=PADDING_LOGIT),
+                layout.scatter(blocked, fill=PADDING_LOGIT),
+                strict=True,
+            )
+        ):
+            self.register_parameter(f"block{rank}_bias", nn.Parameter(log))
+            self.register_buffer(f"padding_{rank}", pad)
+            self.register_buffer(f"blocked_{rank}", block)
+            columns = torch.tensor(layout.buckets[rank].columns)
+            self.register_buffer(f"columns_{rank}", columns, persistent=False)
+
+    def logits(self, hidden: Tensor, tables: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of each bucket, of shape (columns, batch, codes).
+
+        Parameters
+        ----------
+        hidden : Tensor of shape (n_columns, batch, width)
+            Features of each column.
+        tables : sequence of Tensor of shape (columns, codes, width)
+            One vector for each code, by bucket.
+        """
+        out = []
+        for rank, table in enumerate(tables):
+            bias = self.get_parameter(f"block{rank}_bias") + self.get_buffer(f"padding_{rank}")
+            features = hidden[self.get_buffer(f"columns_{rank}")]
+            out.append(torch.baddbmm(bias[:, None, :], features, table.transpose(1, 2)))
+        return out
+
+    def log_prob(self, codes: Tensor, logits: Sequence[Tensor]) -> Tensor:
+        """Return log p(codes), summed over columns, of shape (batch,)."""
+        total = None
+        for rank, scores in enumerate(logits):
+            targets = codes[:, self.get_buffer(f"columns_{rank}")].T
+            loss = F.cross_entropy(
+                scores.flatten(0, 1), targets.reshape(-1), reduction="none"
+            ).view(targets.shape)
+            total = -loss.sum(0) if total is None else total - loss.sum(0)
+        assert total is not None
+        return total
+
+    def column_bias(self, column: int) -> Tensor:
+        """Return bias plus block of one column, for drawing, of shape (n_codes,)."""
+        for rank, bucket in enumerate(self.layout.buckets):
+            if column in bucket.columns:
+                row = bucket.columns.index(column)
+                bias = self.get_parameter(f"block{rank}_bias")[row]
+                bias = bias + self.get_buffer(f"blocked_{rank}")[row]
+                return bias[: self.layout.cardinalities[column]]
+        raise IndexError(column)
+
+
+def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool = False) -> Tensor:
+    """Draw one code a row from softmax(logits) by the inverse distribution function.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, n_codes)
+        Unnormalised log probabilities; overwritten.
+    generator : torch.Generator or None
+        Source of the uniform numbers.
+    argmax : bool, default=False
+        Whether to take the most probable code instead.
+
+    Returns
+    -------
+    Tensor of int64 of shape (batch,)
+    """
+    if argmax:
+        return logits.argmax(dim=1)
+    logits -= logits.amax(dim=1, keepdim=True)
+    cumulative = logits.exp_().cumsum_(dim=1)
+    uniform = torch.rand(len(logits), 1, device=logits.device, generator=generator)
+    # 1 - u lies in (0, 1], so that a leading code of probability 0 is never drawn.
+    threshold = (1.0 - uniform) * cumulative[:, -1:]
+    codes = torch.searchsorted(cumulative, threshold).squeeze(1)
+    return codes.clamp_(max=logits.shape[1] - 1)

@@ -1,0 +1,390 @@
+"""Variational autoencoders of tables: autoregressive over columns, and factorised.
+
+Both take a batch as ``(codes, places)``: the mode of each cell, int64 of shape (batch, n_columns),
+and the place within it, float32 of the same shape (the autoregressive model needs none).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skvae.models.code_tables import CategoricalHeads, CodeLayout, CodeTable, draw_codes
+from skvae.models.core import GaussianVAE
+from skvae.models.networks import GaussianHead, ResidualTrunk, relu_mlp
+
+# Products of the decoder's causal first layer: more waste less, but each is smaller.
+MAX_COLUMN_GROUPS = 6
+MIN_GROUP_SIZE = 4
+# Rows decoded at a time: their features stay in the processor's cache.
+DECODE_ROWS = 2048
+
+
+class TabularVAE(GaussianVAE):
+    """What the two models of tables share: the layout of codes.
+
+    Parameters
+    ----------
+    cardinalities : sequence of int
+        Number of codes of each column.
+    latent_dim : int
+        Size of the latent.
+    """
+
+    def __init__(self, cardinalities: Sequence[int], latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        self.cardinalities = [int(cardinality) for cardinality in cardinalities]
+        self.layout = CodeLayout(self.cardinalities)
+        offsets = torch.from_numpy(self.layout.offsets)
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
+        return len(self.cardinalities)
+
+    def sample_columns(
+        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Draw rows from p(x | z).
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, latent_dim)
+            Latents.
+        generator : torch.Generator, optional
+            Source of the randomness.
+        argmax : bool, default=False
+            Whether to take the most probable mode of each cell instead of a draw.
+
+        Returns
+        -------
+        codes : int64 Tensor of shape (n_rows, n_columns)
+        places : float32 Tensor of shape (n_rows, n_columns)
+        """
+        raise NotImplementedError
+
+
+class AutoregressiveTVAE(TabularVAE):
+    """A VAE whose decoder is autoregressive over columns: p(x | z) = prod_j p(x_j | x_<j, z).
+
+    Each column has a small network of its own, and all are evaluated at once in training: a
+    causally masked first layer over the embedded columns and the latent, residual blocks, and a
+    softmax over the column's codes. Numeric columns are categorical too (quantile bins and atoms),
+    with tables that are smooth in the rank of a bin.
+
+    Parameters
+    ----------
+    cardinalities : sequence of int
+        Number of codes of each column.
+    scores : sequence of (ndarray of shape (n_codes,) or None)
+        Ranks in (0, 1) of the codes of columns with an order; None for nominal columns.
+    counts : sequence of ndarray of shape (n_codes,)
+        Training rows behind each code.
+    latent_dim : int, default=16
+        Size of the latent.
+    hidden : sequence of int, default=(128, 128)
+        Widths of the encoder's layers.
+    column_hidden : sequence of int, default=(64, 64)
+        Widths of the layers of each column's network; all equal.
+    embedding_dim : int, default=16
+        Size of the vector by which a column enters the networks of the columns after it.
+    """
+
+    def __init__(
+        self,
+        cardinalities: Sequence[int],
+        scores: Sequence[np.ndarray | None],
+        counts: Sequence[np.ndarray],
+        *,
+        latent_dim: int = 16,
+        hidden: Sequence[int] = (128, 128),
+        column_hidden: Sequence[int] = (64, 64),
+        embedding_dim: int = 16,
+    ) -> None:
+        super().__init__(cardinalities, latent_dim)
+        n_columns, width = self.n_columns, column_hidden[0]
+        self.width, self.embedding_dim = width, embedding_dim
+        # Encoder: a sum of one vector for each cell, then a residual trunk.
+        self.encoder_table = CodeTable(
+            self.layout,
+            hidden[0],
+            scores,
+            basis_size=8,
+            free_std=n_columns**-0.5,
+            smooth_std=(8 * n_columns) ** -0.5,
+        )
+        self.trunk = ResidualTrunk(hidden)
+        self.posterior = GaussianHead(hidden[-1], latent_dim)
+        # Decoder.
+        self.input_table = CodeTable(
+            self.layout, embedding_dim, scores, basis_size=8, free_std=1.0, smooth_std=8**-0.5
+        )
+        self.latent_weight = nn.Parameter(
+            torch.randn(latent_dim, n_columns * width) * latent_dim**-0.5
+        )
+        self.first_bias = nn.Parameter(torch.zeros(n_columns * width))
+        self._build_causal_layer()
+        self.block_weights = nn.ParameterList()
+        self.block_biases = nn.ParameterList()
+        for _ in column_hidden[1:]:
+            weight = torch.randn(n_columns, width, width) * (4 * width) ** -0.5
+            self.block_weights.append(nn.Parameter(weight))
+            self.block_biases.append(nn.Parameter(torch.zeros(n_columns, 1, width)))
+        self.head_table = CodeTable(
+            self.layout, width, scores, basis_size=16, free_std=0.02, smooth_std=0.02
+        )
+        self.heads = CategoricalHeads(self.layout, counts)
+
+    def _build_causal_layer(self) -> None:
+        """Weights from each column to those after it, in groups of columns.
+
+        A group is one product with all columns before its last; a fixed mask makes it causal. The
+        groups are separate parameters: slices of a single one would cost its whole size in zeros
+        on the way back.
+        """
+        n_columns, d = self.n_columns, self.embedding_dim
+        n_groups = min(MAX_COLUMN_GROUPS, max(1, n_columns // MIN_GROUP_SIZE))
+        bounds = np.linspace(0, n_columns, n_groups + 1).round().astype(int)
+        self.groups = [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self.causal_weights = nn.ParameterList()
+        std = math.sqrt(2 / (n_columns * d))
+        for rank, (start, stop) in enumerate(self.groups):
+            seen = stop - 1
+            weight = torch.randn(seen * d, (stop - start) * self.width) * std
+            source = torch.arange(seen).repeat_interleave(d)
+            target = torch.arange(start, stop).repeat_interleave(self.width)
+            mask = (source[:, None] < target[None, :]).float()
+            self.causal_weights.append(nn.Parameter(weight * mask))
+            self.register_buffer(f"causal_mask_{rank}", mask, persistent=False)
+
+    def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
+        cells = F.embedding_bag(x[0] + self.offsets, self.encoder_table(), mode="sum")
+        return self.posterior(self.trunk(F.silu(cells)))
+
+    def decode(self, z: Tensor, x: tuple[Tensor, ...]) -> list[Tensor]:
+        """Return the logits of each bucket of columns, given the columns before each."""
+        batch = len(z)
+        seen = F.embedding(x[0] + self.offsets, self.input_table()).view(batch, -1)
+        hidden = torch.addmm(self.first_bias, z, self.latent_weight)
+        parts = []
+        for rank, (start, stop) in enumerate(self.groups):
+            part = hidden[:, start * self.width : stop * self.width]
+            if stop > 1:
+                weight = self.causal_weights[rank] * self.get_buffer(f"causal_mask_{rank}")
+                part = torch.addmm(part, seen[:, : (stop - 1) * self.embedding_dim], weight)
+            parts.append(part.view(batch, stop - start, self.width).transpose(0, 1))
+        h = F.silu(torch.cat(parts))
+        for weight, bias in zip(self.block_weights, self.block_biases, strict=True):
+            h = h + F.silu(torch.baddbmm(bias, h, weight))
+        return self.heads.logits(h, self.head_table.blocks())
+
+    def log_likelihood(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
+        """Return log p(codes | z) of each row, in nats, of shape (batch,)."""
+        return self.heads.log_prob(x[0], params)
+
+    @torch.no_grad()
+    def sample_columns(
+        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Draw rows from p(x | z), column by column; see ``TabularVAE.sample_columns``.
+
+        Places are uniform in [0, 1): within a bin every place is as likely.
+        """
+        plan = self._decoding_plan()
+        codes = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
+        for start in range(0, len(z), DECODE_ROWS):
+            rows = slice(start, start + DECODE_ROWS)
+            self._sample_chunk(z[rows], plan, codes[rows], generator, argmax)
+        places = torch.rand(codes.shape, device=z.device, generator=generator)
+        return codes, places
+
+    def _decoding_plan(self) -> list[tuple[Tensor, ...]]:
+        """Weights of each column's own network, in column order."""
+        flat_input, flat_head = self.input_table(), self.head_table()
+        plan = []
+        for rank, (start, stop) in enumerate(self.groups):
+            for column in range(start, stop):
+                cut = slice((column - start) * self.width, (column - start + 1) * self.width)
+                own = slice(column * self.width, (column + 1) * self.width)
+                first = int(self.layout.offsets[column])
+                codes = slice(first, first + self.cardinalities[column])
+                causal = self.causal_weights[rank][: column * self.embedding_dim, cut]
+                # The latent enters beside the columns before, in one product.
+                weight = torch.cat([self.latent_weight[:, own], causal])
+                plan.append(
+                    (
+                        weight,
+                        self.first_bias[own],
+                        torch.stack([block[column] for block in self.block_weights])
+                        if len(self.block_weights)
+                        else flat_head[:0],
+                        torch.stack([block[column, 0] for block in self.block_biases])
+                        if len(self.block_biases)
+                        else flat_head[:0],
+                        flat_head[codes].T.contiguous(),
+                        self.heads.column_bias(column),
+                        flat_input[codes],
+                    )
+                )
+        return plan
+
+    def _sample_chunk(
+        self,
+        z: Tensor,
+        plan: list[tuple[Tensor, ...]],
+        codes: Tensor,
+        generator: torch.Generator | None,
+        argmax: bool,
+    ) -> None:
+        """Fill ``codes`` with draws for each row of ``z``."""
+        d, latent = self.embedding_dim, self.latent_dim
+        context = torch.empty(len(z), latent + self.n_columns * d, device=z.device)
+        context[:, :latent] = z
+        for column, (weight, bias, weights, biases, head, head_bias, vectors) in enumerate(plan):
+            seen = latent + column * d
+            h = F.silu(torch.addmm(bias, context[:, :seen], weight), inplace=True)
+            for block_weight, block_bias in zip(weights, biases, strict=True):
+                h = h + F.silu(torch.addmm(block_bias, h, block_weight), inplace=True)
+            drawn = draw_codes(torch.addmm(head_bias, h, head), generator, argmax)
+            codes[:, column] = drawn
+            context[:, seen : seen + d] = vectors[drawn]
+
+
+class FactorizedTVAE(TabularVAE):
+    """The tabular VAE of Xu et al. [1]_ (section 4.5): columns independent given the latent.
+
+    p(x | z) is a product over columns of a softmax over the modes and, where modes have an
+    inside, of a Gaussian over the place with mean ``tanh`` and a learnt deviation per column.
+
+    Parameters
+    ----------
+    cardinalities : sequence of int
+        Number of codes of each column.
+    counts : sequence of ndarray of shape (n_codes,)
+        Training rows behind each code.
+    place_columns : sequence of int
+        Columns whose place is modelled.
+    place_modes : sequence of int
+        How many codes of each of them have a place; a missing cell, coded last, has none.
+    latent_dim : int, default=128
+        Size of the latent.
+    hidden : sequence of int, default=(128, 128)
+        Widths of the encoder's layers; the decoder's are the same in reverse.
+
+    References
+    ----------
+    .. [1] Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling Tabular Data using
+       Conditional GAN", NeurIPS 2019.
+    """
+
+    def __init__(
+        self,
+        cardinalities: Sequence[int],
+        counts: Sequence[np.ndarray],
+        *,
+        place_columns: Sequence[int] = (),
+        place_modes: Sequence[int] = (),
+        latent_dim: int = 128,
+        hidden: Sequence[int] = (128, 128),
+    ) -> None:
+        super().__init__(cardinalities, latent_dim)
+        self.register_buffer(
+            "place_columns", torch.tensor(list(place_columns), dtype=torch.int64), persistent=False
+        )
+        self.register_buffer(
+            "place_modes", torch.tensor(list(place_modes), dtype=torch.int64), persistent=False
+        )
+        n_places = len(place_columns)
+        n_inputs = sum(self.cardinalities) + n_places
+        bound = n_inputs**-0.5
+        # The product of a weight matrix and one-hot rows is a sum of the matrix's columns.
+        self.input_table = nn.Parameter(_uniform(self.layout.size, hidden[0], bound=bound))
+        self.place_weight = nn.Parameter(_uniform(n_places, hidden[0], bound=bound))
+        self.input_bias = nn.Parameter(_uniform(hidden[0], bound=bound))
+        self.encoder = relu_mlp(hidden)
+        self.mu = nn.Linear(hidden[-1], latent_dim)
+        self.log_var = nn.Linear(hidden[-1], latent_dim)
+        decoder_widths = [latent_dim, *reversed(hidden)]
+        self.decoder = relu_mlp(decoder_widths)
+        last = decoder_widths[-1]
+        bound = last**-0.5
+        self.output_weight = nn.Parameter(_uniform(self.layout.size, last, bound=bound))
+        self.output_bias = nn.Parameter(_uniform(self.layout.size, bound=bound))
+        self.place_head = nn.Linear(last, n_places) if n_places else None
+        self.sigma = nn.Parameter(torch.full((n_places,), 0.1))
+        # Only the bookkeeping of the heads: here biases start like those of any linear layer.
+        self.heads = CategoricalHeads(self.layout, counts)
+        for rank in range(len(self.layout.buckets)):
+            self.heads.get_parameter(f"block{rank}_bias").data.zero_().requires_grad_(False)
+
+    def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
+        codes, places = x
+        cells = F.embedding_bag(codes + self.offsets, self.input_table, mode="sum")
+        cells = cells + self.input_bias
+        if len(self.place_columns):
+            cells = torch.addmm(cells, places[:, self.place_columns], self.place_weight)
+        features = self.encoder(F.relu(cells))
+        return self.mu(features), self.log_var(features)
+
+    def decode(self, z: Tensor, x: tuple[Tensor, ...] = ()) -> tuple[list[Tensor], Tensor | None]:
+        """Return the logits of each bucket of columns, and the means of the places."""
+        h = self.decoder(z)
+        scores = torch.addmm(self.output_bias, h, self.output_weight.T)
+        logits = []
+        for rank, bucket in enumerate(self.layout.buckets):
+            stop = bucket.start + len(bucket.columns) * bucket.width
+            block = scores[:, bucket.start : stop].view(len(z), len(bucket.columns), bucket.width)
+            logits.append((block + self.heads.get_buffer(f"padding_{rank}")).transpose(0, 1))
+        means = None if self.place_head is None else torch.tanh(self.place_head(h))
+        return logits, means
+
+    def log_likelihood(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
+        """Return log p(codes, places | z) of each row, in nats, of shape (batch,)."""
+        codes, places = x
+        logits, means = params
+        total = self.heads.log_prob(codes, logits)
+        if means is not None:
+            deviation = (places[:, self.place_columns] - means) / self.sigma
+            gaussian = 0.5 * deviation.square() + self.sigma.log() + 0.5 * math.log(2 * math.pi)
+            has_place = codes[:, self.place_columns] < self.place_modes
+            total = total - (gaussian * has_place).sum(1)
+        return total
+
+    @torch.no_grad()
+    def project_parameters(self) -> None:
+        """Keep the deviations in [0.01, 1], as the paper's code does after each step."""
+        self.sigma.clamp_(0.01, 1.0)
+
+    @torch.no_grad()
+    def sample_columns(
+        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Draw rows from p(x | z); see ``TabularVAE.sample_columns``."""
+        codes = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
+        places = torch.rand(codes.shape, device=z.device, generator=generator)
+        for start in range(0, len(z), DECODE_ROWS):
+            rows = slice(start, start + DECODE_ROWS)
+            logits, means = self.decode(z[rows])
+            for bucket, (rank, scores) in zip(
+                self.layout.buckets, enumerate(logits), strict=True
+            ):
+                scores = scores + self.heads.get_buffer(f"blocked_{rank}")[:, None, :]
+                drawn = draw_codes(scores.reshape(-1, bucket.width), generator, argmax)
+                codes[rows, list(bucket.columns)] = drawn.view(len(bucket.columns), -1).T
+            if means is not None:
+                noise = torch.randn(means.shape, device=z.device, generator=generator)
+                places[rows, self.place_columns] = torch.addcmul(means, self.sigma, noise)
+        return codes, places
+
+
+def _uniform(*shape: int, bound: float) -> Tensor:
+    return (torch.rand(*shape) * 2 - 1) * bound

@@ -1,0 +1,14 @@
+"""One training loop for every model, its schedules and its callbacks."""
+
+from skvae.training.callbacks import Callback, EpochLog, ProgressBar
+from skvae.training.loop import TrainingConfig, TrainingResult, evaluate, train
+
+__all__ = [
+    "Callback",
+    "EpochLog",
+    "ProgressBar",
+    "TrainingConfig",
+    "TrainingResult",
+    "evaluate",
+    "train",
+]
