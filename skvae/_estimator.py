@@ -1,0 +1,162 @@
+"""What the estimators share: seeds, device, the call of the training loop, state, presets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+
+from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
+
+
+@contextmanager
+def isolated_torch_seed(seed: int) -> Iterator[None]:
+    """Seed torch's global generator within the block, and restore it after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device that a ``device`` parameter stands for.
+
+    Raises
+    ------
+    ValueError
+        The name is not a device, or the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={device!r} cannot be used: {reason}. Use 'auto', 'cpu', or a device that "
+            "torch finds here."
+        ) from None
+    return resolved
+
+
+class TorchEstimator(BaseEstimator):
+    """Base of estimators around one torch module, ``model_``.
+
+    The module travels as numpy arrays, so that a dump made on a GPU loads anywhere and holds no
+    closures.
+    """
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "model_")
+
+    @classmethod
+    def from_preset(cls, name, **params):
+        """Build an estimator from a named set of parameters.
+
+        Parameters
+        ----------
+        name : str
+            Name of the preset.
+        **params
+            Parameters that override the preset's.
+
+        Returns
+        -------
+        estimator
+            Not fitted.
+
+        Raises
+        ------
+        ValueError
+            There is no preset of that name.
+        """
+        presets = load_presets(cls._preset_folder)
+        if name not in presets:
+            raise ValueError(f"Unknown preset {name!r}. The presets are {sorted(presets)}.")
+        return cls(**{**presets[name], **params})
+
+    def _train(
+        self,
+        model: torch.nn.Module,
+        data: tuple[torch.Tensor, ...],
+        config: TrainingConfig,
+        *,
+        seed: int,
+        validation_fraction: float | None,
+    ) -> TrainingResult:
+        """Run the loop, holding rows out if ``validation_fraction`` is not None."""
+        device = data[0].device
+        generator = torch.Generator(device).manual_seed(seed)
+        held_out = None
+        if validation_fraction is not None:
+            n_rows = len(data[0])
+            n_held = min(max(1, round(validation_fraction * n_rows)), n_rows - 1)
+            order = torch.randperm(n_rows, generator=generator, device=device)
+            held_out = tuple(tensor[order[:n_held]] for tensor in data)
+            data = tuple(tensor[order[n_held:]] for tensor in data)
+        callbacks = list(self.callbacks or ())
+        if self.verbose:
+            callbacks.append(ProgressBar(type(self).__name__))
+        return train(
+            model,
+            data,
+            config,
+            generator=generator,
+            validation_data=held_out,
+            callbacks=callbacks,
+        )
+
+    def _keep_history(self, result: TrainingResult) -> None:
+        """Set ``history_``, ``loss_curve_`` and ``n_iter_``."""
+        self.history_ = pd.DataFrame(result.history)
+        self.loss_curve_ = self.history_["loss"].tolist()
+        self.n_iter_ = result.n_epochs
+        if result.best_epoch is not None:
+            self.best_epoch_ = result.best_epoch
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        model = state.pop("model_", None)
+        if model is not None:
+            state["_model_state"] = {
+                name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()
+            }
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        arrays = state.pop("_model_state", None)
+        super().__setstate__(state)
+        if arrays is not None:
+            with isolated_torch_seed(0):  # the weights drawn here are overwritten
+                model = self._build_model()
+            # Copies: arrays may come from a read-only memory map.
+            model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
+            self.model_ = model.eval().to(_available(self.device))
+
+
+def _available(device: str) -> torch.device:
+    """Return the device, or the CPU where a loaded estimator finds its device missing."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return torch.device("cpu")
+
+
+def load_presets(folder: str) -> dict[str, dict]:
+    """Read the presets of an estimator, ``{name: parameters}``; lists become tuples."""
+    presets = {}
+    for entry in resources.files("skvae").joinpath("presets", folder).iterdir():
+        if entry.name.endswith(".json"):
+            params = json.loads(entry.read_text(encoding="utf-8"))
+            presets[entry.name.removesuffix(".json")] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in params.items()
+            }
+    return presets

@@ -1,0 +1,594 @@
+"""``TVAESynthesizer``: a synthetic table from a real one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
+from skvae.models import (
+    AutoregressiveTVAE,
+    FactorizedTVAE,
+    TabularVAE,
+    reparametrize,
+)
+from skvae.samplers import SAMPLERS
+from skvae.tabular import MixtureEncoder, TabularTransformer
+from skvae.tabular.frames import read_table, restore_container
+from skvae.training import TrainingConfig
+
+# Latents drawn for each row when its likelihood is bounded.
+N_SCORE_DRAWS = 8
+# Rows encoded or scored at a time.
+SCORE_ROWS = 2048
+
+
+class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
+    """Learn a table and write synthetic rows like it.
+
+    A variational autoencoder of mixed-type tables. By default its decoder is autoregressive over
+    columns: p(x | z) is the product over columns of p(x_j | x_<j, z), each a softmax over the
+    column's categories, repeated values and quantile bins. ``from_preset("paper")`` is the TVAE
+    of [1]_ instead: Gaussian mixtures for numbers, and columns independent given the latent.
+
+    Parameters
+    ----------
+    n_components : int, default=16
+        Size of the latent.
+    categorical_features : "auto" or array-like of names, positions or booleans, default="auto"
+        Columns to take as categorical whatever their dtype. Strings, booleans and pandas
+        categories always are.
+    numeric_encoding : {"quantile", "mixture"}, default="quantile"
+        How a number becomes a mode and a place within it; ``"mixture"`` needs
+        ``decoder="factorized"``.
+    n_bins : int, default=128
+        Most quantile bins in a numeric column.
+    min_rows_per_value : int, default=5
+        No value held by fewer training rows is stored or reproduced on purpose.
+    decoder : {"autoregressive", "factorized"}, default="autoregressive"
+        Whether columns see those before them, or are independent given the latent.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's layers, and of the factorized decoder's in reverse.
+    column_layer_sizes : tuple of int, default=(64, 64)
+        Widths of each column's own network in the autoregressive decoder; all equal.
+    embedding_dim : int, default=16
+        Size of the vector by which a column enters the networks of those after it.
+    beta : float, default=1.0
+        Weight of the divergence of the latent from its prior.
+    free_nats : float, default=2.0
+        Mean divergence a row, in nats, below which there is nothing to gain: it keeps the latent
+        alive beside a decoder that could do without. More makes ``transform`` say more.
+    max_epochs : int or "auto", default="auto"
+        Passes over the table. ``"auto"`` sets them by the number of rows.
+    max_steps : int or None, default=None
+        Most optimizer steps.
+    batch_size : int, default=256
+        Rows in a step.
+    optimizer : {"adamw", "adam"}, default="adamw"
+        Weight decay is decoupled in the first, part of the gradient in the second.
+    learning_rate : float, default=3e-3
+        Step size, after a short warm-up.
+    learning_rate_schedule : {"cosine", "constant"}, default="cosine"
+        Course of the learning rate.
+    weight_decay : float, default=0.3
+        Strength of the weight decay; 1.0 trades the last bit of utility for likelihood.
+    weight_averaging : float or None, default=0.995
+        Decay of the running average of the weights, which is the model that comes out.
+    max_grad_norm : float or None, default=5.0
+        Norm to which the gradient is clipped.
+    early_stopping : bool, default=False
+        Whether to hold rows out, stop when their likelihood no longer gains, and restore the
+        best weights. The fixed budget gives the better tables: rare conditionals still gain when
+        the likelihood no longer does.
+    validation_fraction : float, default=0.1
+        Share of rows held out for early stopping.
+    n_iter_no_change : int, default=5
+        Epochs without gain after which early stopping stops.
+    tol : float, default=1e-3
+        Least gain that counts, nats a row.
+    sampler : {"normal", "gaussian_mixture"}, default="normal"
+        Density of the latent that rows are drawn from. A mixture pays at large ``free_nats``.
+    decoding : {"draw", "argmax"}, default="draw"
+        Whether each cell's mode is drawn or the most probable one. The latter is the paper's code;
+        it loses rare values.
+    device : str, default="auto"
+        A torch device; ``"auto"`` takes a CUDA GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the fit, and the samples drawn without a seed of their own.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of Callback or function, default=None
+        Told of each epoch (``skvae.training.Callback``); one that returns True ends the fit.
+
+    Attributes
+    ----------
+    history_ : DataFrame of shape (n_epochs, ...)
+        ``epoch``, ``loss`` and its terms in nats a row, ``learning_rate``, ``seconds``, and
+        ``validation_loss`` with early stopping.
+    loss_curve_ : list of float
+        Loss of each epoch.
+    n_iter_ : int
+        Epochs made.
+    best_epoch_ : int
+        The epoch whose weights were restored; with early stopping only.
+    transformer_ : TabularTransformer
+        The fitted encoding of the table.
+    model_ : TabularVAE
+        The torch module, in eval mode.
+    sampler_ : NormalSampler or GaussianMixtureSampler
+        The fitted density of the latent.
+    n_features_in_ : int
+        Number of columns seen in fit.
+    feature_names_in_ : ndarray of shape (n_columns,)
+        Their names, if all are strings.
+
+    References
+    ----------
+    .. [1] Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling Tabular Data using
+       Conditional GAN", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from skvae import TVAESynthesizer
+    >>> from skvae.datasets import load_adult
+    >>> table = load_adult().head(500)
+    >>> synthesizer = TVAESynthesizer(max_epochs=2, random_state=0).fit(table)
+    >>> rows = synthesizer.sample(100)
+    >>> rows.shape, bool((rows.dtypes == table.dtypes).all())
+    ((100, 15), True)
+    >>> synthesizer.transform(table).shape
+    (500, 16)
+    """
+
+    _preset_folder = "tvae_synthesizer"
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        **TabularTransformer._parameter_constraints,
+        "decoder": [StrOptions({"autoregressive", "factorized"})],
+        "hidden_layer_sizes": ["array-like"],
+        "column_layer_sizes": ["array-like"],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "free_nats": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [StrOptions({"adamw", "adam"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"cosine", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_averaging": [Interval(Real, 0, 1, closed="neither"), None],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "sampler": [StrOptions(set(SAMPLERS))],
+        "decoding": [StrOptions({"draw", "argmax"})],
+        "device": [str],
+        "verbose": ["verbose"],
+        "callbacks": [list, tuple, None],
+    }
+    for _name in ("rows_per_bin", "copy_columns"):
+        del _parameter_constraints[_name]
+    del _name
+
+    def __init__(
+        self,
+        n_components=16,
+        *,
+        categorical_features="auto",
+        numeric_encoding="quantile",
+        n_bins=128,
+        min_rows_per_value=5,
+        decoder="autoregressive",
+        hidden_layer_sizes=(128, 128),
+        column_layer_sizes=(64, 64),
+        embedding_dim=16,
+        beta=1.0,
+        free_nats=2.0,
+        max_epochs="auto",
+        max_steps=None,
+        batch_size=256,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        learning_rate_schedule="cosine",
+        weight_decay=0.3,
+        weight_averaging=0.995,
+        max_grad_norm=5.0,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-3,
+        sampler="normal",
+        decoding="draw",
+        device="auto",
+        random_state=None,
+        verbose=0,
+        callbacks=None,
+    ):
+        self.n_components = n_components
+        self.categorical_features = categorical_features
+        self.numeric_encoding = numeric_encoding
+        self.n_bins = n_bins
+        self.min_rows_per_value = min_rows_per_value
+        self.decoder = decoder
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.column_layer_sizes = column_layer_sizes
+        self.embedding_dim = embedding_dim
+        self.beta = beta
+        self.free_nats = free_nats
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.weight_decay = weight_decay
+        self.weight_averaging = weight_averaging
+        self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.sampler = sampler
+        self.decoding = decoding
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def fit(self, X, y=None):
+        """Learn a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            The table: numbers, booleans, strings, pandas categories, with missing cells. A target
+            to be synthesised too is one of its columns.
+        y : None
+            Ignored; present for scikit-learn's API.
+
+        Returns
+        -------
+        self : TVAESynthesizer
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter or the table cannot be used; the message names it and the way out.
+        FloatingPointError
+            The loss stayed non-finite.
+        """
+        self._validate_params()
+        self._check_combinations()
+        device = resolve_device(self.device)
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(2**31 - 1, size=4)
+        transformer = TabularTransformer(
+            self.categorical_features,
+            numeric_encoding=self.numeric_encoding,
+            n_bins=self.n_bins,
+            min_rows_per_value=self.min_rows_per_value,
+            random_state=int(seeds[0]),
+        )
+        encoded = transformer.fit_encode(X, places=self.numeric_encoding == "mixture")
+        if hasattr(self, "model_"):
+            del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
+        self.transformer_ = transformer
+        with isolated_torch_seed(int(seeds[1])):
+            model = self._build_model().to(device)
+        data = self._to_tensors(encoded, device)
+        result = self._train(
+            model,
+            data,
+            self._training_config(len(encoded.codes)),
+            seed=int(seeds[2]),
+            validation_fraction=self.validation_fraction if self.early_stopping else None,
+        )
+        self._keep_history(result)
+        self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
+        self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
+        self._take_columns_of(transformer)
+        self.model_ = model
+        return self
+
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw synthetic rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows; 0 gives an empty table with the same columns and dtypes.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draw. None continues the stream that ``random_state`` of the estimator
+            began in fit, so that each call gives other rows.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_columns)
+            In the container, column order and dtypes that fit saw.
+
+        Raises
+        ------
+        ValueError
+            ``n_samples`` is not a whole number of at least 0.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
+            raise ValueError(
+                f"n_samples={n_samples!r} was asked for, expected a whole number of rows, 0 or more."
+            )
+        rng = self._sample_rng if random_state is None else check_random_state(random_state)
+        Z = self.sampler_.sample(int(n_samples), random_state=rng)
+        return self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
+
+    def transform(self, X):
+        """Embed rows: the mean of the posterior q(z | x).
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit. Categories that fit did not see count as rare ones.
+
+        Returns
+        -------
+        Z : float64 array of shape (n_rows, n_components)
+            Each row's embedding depends on that row alone.
+        """
+        check_is_fitted(self)
+        frame = read_table(self, X, reset=False)
+        encoded = self.transformer_.encode(frame, places=self.numeric_encoding == "mixture")
+        model = self._double_model()
+        out = np.empty((len(encoded.codes), self.n_components))
+        with torch.no_grad():
+            for rows, batch in self._batches(encoded, model):
+                out[rows] = model.encode(batch)[0].cpu().numpy()
+        return out
+
+    def inverse_transform(self, Z):
+        """Turn embeddings into rows: the most probable cell of each column in turn.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_rows, n_components)
+            Latents.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_rows, n_columns)
+            In the container and dtypes that fit saw. For synthetic data use ``sample``: the most
+            probable cells lack the variety of real ones.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32)
+        if Z.shape[1] != self.n_components:
+            raise ValueError(
+                f"Z has {Z.shape[1]} features, but inverse_transform expects "
+                f"n_components={self.n_components}."
+            )
+        return self._decode(Z, 0, argmax=True, middle=True)
+
+    def score_samples(self, X):
+        """Lower bound on the log density of each row, in nats.
+
+        The importance-weighted bound [2]_ (eq. 8) with the same few latents' noise for each row.
+        It is a density in data space: a number counts as the cell of values that round to it, in
+        the units of its column, so that models with other encodings compare.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit.
+
+        Returns
+        -------
+        log_density : float64 array of shape (n_rows,)
+
+        References
+        ----------
+        .. [2] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+        """
+        check_is_fitted(self)
+        frame = read_table(self, X, reset=False)
+        encoded, log_measure = self.transformer_.encode_with_measure(frame)
+        model = self._double_model()
+        device = next(model.parameters()).device
+        noise = torch.randn(
+            N_SCORE_DRAWS,
+            self.n_components,
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64,
+        ).to(device)
+        bound = np.empty(len(log_measure))
+        with torch.no_grad():
+            for rows, batch in self._batches(encoded, model):
+                bound[rows] = _importance_bound(model, batch, noise).cpu().numpy()
+        return bound + log_measure
+
+    def score(self, X, y=None):
+        """Mean of ``score_samples``: higher is better.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Nats a row.
+        """
+        return float(self.score_samples(X).mean())
+
+    @property
+    def _n_features_out(self):
+        return self.n_components
+
+    def _check_combinations(self) -> None:
+        """Refuse parameters that do not go together."""
+        if self.decoder == "autoregressive" and self.numeric_encoding == "mixture":
+            raise ValueError(
+                "numeric_encoding='mixture' needs decoder='factorized'; the autoregressive decoder "
+                "takes numeric_encoding='quantile'."
+            )
+        for name in ("hidden_layer_sizes", "column_layer_sizes"):
+            sizes = getattr(self, name)
+            if len(sizes) == 0 or not all(isinstance(s, Integral) and s > 0 for s in sizes):
+                raise ValueError(f"{name} must be whole numbers above 0, got {sizes!r}.")
+        if len(set(self.column_layer_sizes)) > 1:
+            raise ValueError(
+                f"column_layer_sizes must be equal, got {self.column_layer_sizes!r}: the layers "
+                "of a column's network are residual."
+            )
+
+    def _build_model(self) -> TabularVAE:
+        """Build the torch module for the fitted transformer; called anew when a dump is loaded."""
+        transformer = self.transformer_
+        counts = [encoder.code_counts_ for encoder in transformer.encoders_]
+        if self.decoder == "autoregressive":
+            return AutoregressiveTVAE(
+                transformer.cardinalities_,
+                transformer.code_scores_,
+                counts,
+                latent_dim=self.n_components,
+                hidden=tuple(self.hidden_layer_sizes),
+                column_hidden=tuple(self.column_layer_sizes),
+                embedding_dim=self.embedding_dim,
+            )
+        places = {
+            column: len(encoder.means_)
+            for column, encoder in enumerate(transformer.encoders_)
+            if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
+        }
+        return FactorizedTVAE(
+            transformer.cardinalities_,
+            counts,
+            place_columns=list(places),
+            place_modes=list(places.values()),
+            latent_dim=self.n_components,
+            hidden=tuple(self.hidden_layer_sizes),
+        )
+
+    def _training_config(self, n_rows: int) -> TrainingConfig:
+        if self.early_stopping:
+            n_rows -= round(self.validation_fraction * n_rows)
+        n_epochs = self.max_epochs
+        if n_epochs == "auto":
+            n_epochs = automatic_epochs(n_rows, self.batch_size)
+        steps_per_epoch = max(1, round(n_rows / self.batch_size))
+        if self.max_steps is not None:
+            n_epochs = max(1, min(n_epochs, math.ceil(self.max_steps / steps_per_epoch)))
+        total = n_epochs * steps_per_epoch
+        cosine = self.learning_rate_schedule == "cosine"
+        return TrainingConfig(
+            n_epochs=n_epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(0.9, 0.99) if self.optimizer == "adamw" else (0.9, 0.999),
+            schedule=self.learning_rate_schedule,
+            warmup_steps=min(100, total // 10) if cosine else 0,
+            beta=self.beta,
+            # A longer warm-up lets the rate rise to many nats, which must then be unlearnt.
+            beta_warmup_steps=30 if self.free_nats > 0 else 0,
+            free_nats=self.free_nats,
+            average_decay=self.weight_averaging,
+            max_grad_norm=self.max_grad_norm,
+            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
+            tol=self.tol,
+        )
+
+    def _fit_sampler(self, model: TabularVAE, data, seed: int):
+        """Fit the density of the latents of (at most 10,000) training rows."""
+        sampler = SAMPLERS[self.sampler]()
+        if "random_state" in sampler.get_params():
+            sampler.set_params(random_state=seed)
+        batch = tuple(tensor[:10_000] for tensor in data)
+        generator = torch.Generator(data[0].device).manual_seed(seed)
+        with torch.no_grad():
+            Z = reparametrize(*model.encode(batch), generator)
+        return sampler.fit(Z.cpu().numpy())
+
+    def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, middle: bool = False):
+        """Rows for latents; with ``middle``, each number from the middle of its bin."""
+        device = next(self.model_.parameters()).device
+        generator = torch.Generator(device).manual_seed(int(seed))
+        latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
+        codes, places = self.model_.sample_columns(latents, generator=generator, argmax=argmax)
+        places = places.cpu().numpy()
+        if middle and self.numeric_encoding == "quantile":
+            places[:] = 0.5
+        frame = self.transformer_.decode(codes.cpu().numpy(), places, np.random.default_rng(seed))
+        return restore_container(self, frame)
+
+    def _to_tensors(self, encoded, device) -> tuple[torch.Tensor, ...]:
+        codes = torch.from_numpy(encoded.codes).to(device)
+        if self.numeric_encoding == "mixture":
+            return codes, torch.from_numpy(encoded.places).to(device)
+        if self.decoder == "factorized":
+            return codes, codes.new_empty((len(codes), 0), dtype=torch.float32)
+        return (codes,)
+
+    def _double_model(self) -> TabularVAE:
+        """Copy the model in float64: a row's result then does not depend on its batch."""
+        model = copy.deepcopy(self.model_)
+        return model.cpu().double() if _lacks_float64(model) else model.double()
+
+    def _batches(self, encoded, model):
+        """Slices of rows, and their tensors in the model's precision."""
+        device = next(model.parameters()).device
+        data = self._to_tensors(encoded, device)
+        for start in range(0, len(data[0]), SCORE_ROWS):
+            rows = slice(start, start + SCORE_ROWS)
+            yield rows, tuple(t[rows].double() if t.is_floating_point() else t[rows] for t in data)
+
+    def _take_columns_of(self, transformer: TabularTransformer) -> None:
+        """Adopt what fit saw of the table's shape and names."""
+        self.n_features_in_ = transformer.n_features_in_
+        self._container = transformer._container
+        if hasattr(transformer, "feature_names_in_"):
+            self.feature_names_in_ = transformer.feature_names_in_
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+
+def automatic_epochs(n_rows: int, batch_size: int) -> int:
+    """Passes over a table of ``n_rows``: 2,000 steps, but at least 12 epochs and at most 30."""
+    steps_per_epoch = n_rows / batch_size
+    return round(min(max(2000 / steps_per_epoch, 12), 30))
+
+
+def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Tensor:
+    """Importance-weighted bound on log p(x), of shape (batch,), for the given noise."""
+    mu, log_var = model.encode(batch)
+    log_weights = []
+    for eps in noise:
+        z = mu + torch.exp(0.5 * log_var) * eps
+        log_prior = -0.5 * z.square().sum(1)
+        log_posterior = -0.5 * (eps.square().sum() + log_var.sum(1))
+        log_likelihood = model.log_likelihood(batch, model.decode(z, batch))
+        log_weights.append(log_likelihood + log_prior - log_posterior)
+    return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
+
+
+def _lacks_float64(model: TabularVAE) -> bool:
+    return next(model.parameters()).device.type == "mps"
