@@ -42,6 +42,7 @@ def test_the_wheel_carries_the_data_the_types_and_the_licences(tmp_path):
         "skvae/py.typed",
         "skvae/datasets/data/adult.csv.gz",
         "skvae/datasets/data/README.md",
+        "skvae/presets/tvae_synthesizer/paper.json",
     ):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
