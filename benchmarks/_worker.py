@@ -108,10 +108,8 @@ def ctgan_tvae(spec, train):
         for epoch in epochs:
             yield epoch
             now = time.process_time()
-            epoch_cpu.append(round(now - start, 3))
+            epoch_cpu.append(now - start)
             start = now
-            if (epoch + 1) % 25 == 0:
-                print(f"epoch {epoch + 1}: {epoch_cpu[-1]} CPU s", file=sys.stderr, flush=True)
 
     tvae.tqdm = clocked
     model = tvae.TVAE(**{"epochs": spec["ctgan_epochs"], **spec["params"]})
@@ -127,7 +125,10 @@ def ctgan_tvae(spec, train):
         steps = model.epochs * math.ceil(len(train) / batch)
         return {
             "epochs": model.epochs,
-            "epoch_cpu_s": epoch_cpu,
+            "epoch_cpu_s": [
+                round(sum(block) / len(block), 4)
+                for block in (epoch_cpu[i : i + 25] for i in range(0, len(epoch_cpu), 25))
+            ],
             "matrix_products": {
                 "fit_cpu_s": steps * matrix_products_cpu(encoder + decoder, batch, True),
                 "sample_many_cpu_s": (spec["n_many"] // batch + 1)
@@ -146,10 +147,10 @@ def sdv_gaussian_copula(spec, train):
 
     kinds = {c: "categorical" if c in spec["categorical"] else "numerical" for c in train.columns}
     columns = {column: {"sdtype": kind} for column, kind in kinds.items()}
-    table_metadata = Metadata.load_from_dict({"tables": {"table": {"columns": columns}}})
+    schema = Metadata.load_from_dict({"tables": {"table": {"columns": columns}}})
     np.random.seed(spec["seed"])  # its fit takes no seed and draws from numpy's global state
-    model = GaussianCopulaSynthesizer(table_metadata, **spec["params"])
-    return Candidate(lambda: model.fit(train), model.sample, dict)
+    model = GaussianCopulaSynthesizer(schema, **spec["params"])
+    return Candidate(lambda: model.fit({"table": train}), lambda n: model.sample(n)["table"], dict)
 
 
 def skvae_tvae(spec, train):
