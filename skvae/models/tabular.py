@@ -175,8 +175,9 @@ class AutoregressiveTVAE(TabularVAE):
         seen = F.embedding(x[0] + self.offsets, self.input_table()).view(batch, -1)
         hidden = torch.addmm(self.first_bias, z, self.latent_weight)
         parts = []
-        for rank, (start, stop) in enumerate(self.groups):
-            part = hidden[:, start * self.width : stop * self.width]
+        # Split at once: the gradient of many slices would be as many zero-filled copies.
+        slices = hidden.split([(stop - start) * self.width for start, stop in self.groups], dim=1)
+        for rank, ((start, stop), part) in enumerate(zip(self.groups, slices, strict=True)):
             if stop > 1:
                 weight = self.causal_weights[rank] * self.get_buffer(f"causal_mask_{rank}")
                 part = torch.addmm(part, seen[:, : (stop - 1) * self.embedding_dim], weight)
@@ -323,7 +324,8 @@ class FactorizedTVAE(TabularVAE):
         # Only the bookkeeping of the heads: here biases start like those of any linear layer.
         self.heads = CategoricalHeads(self.layout, counts)
         for rank in range(len(self.layout.buckets)):
-            self.heads.get_parameter(f"block{rank}_bias").data.zero_().requires_grad_(False)
+            bias = self.heads.get_parameter(f"block{rank}_bias").requires_grad_(False)
+            bias.zero_()
 
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
