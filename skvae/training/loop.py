@@ -192,7 +192,7 @@ class _Run:
 
     def _run_epochs(self) -> None:
         start = time.perf_counter()
-        patience = self.config.n_iter_no_change
+        patience = None if self.validation_data is None else self.config.n_iter_no_change
         for epoch in range(1, self.config.n_epochs + 1):
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.optimizer.param_groups[0]["lr"]
@@ -201,9 +201,8 @@ class _Run:
             log["seconds"] = time.perf_counter() - start
             self.result.history.append(log)
             self.result.n_epochs = epoch
-            if patience is not None and self._out_of_patience(epoch, patience):
-                break
-            if self.callbacks.on_epoch_end(log):
+            out_of_patience = patience is not None and self._out_of_patience(epoch, patience)
+            if self.callbacks.on_epoch_end(log) or out_of_patience:
                 break
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -217,6 +216,8 @@ class _Run:
             taken += 1
             for name, value in terms.items():
                 sums[name] = sums[name] + value if name in sums else value
+        if not taken:
+            return {"loss": math.nan}
         return {name: float(value) / taken for name, value in sums.items()}
 
     def _batches(self) -> Iterator[Batch]:
@@ -240,7 +241,7 @@ class _Run:
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
         self.step += 1
-        if not math.isfinite(norm.item()):
+        if not math.isfinite((norm + loss.objective.detach()).item()):
             self._count_bad_step(loss.diagnostics, epoch)
             return None
         self.optimizer.step()
@@ -264,12 +265,13 @@ class _Run:
 
     def _count_bad_step(self, diagnostics: dict[str, Tensor], epoch: int) -> None:
         self.result.n_skipped_steps += 1
-        if self.result.n_skipped_steps < MAX_BAD_STEPS:
+        n_bad = self.result.n_skipped_steps
+        if n_bad < min(MAX_BAD_STEPS, self.total_steps):
             return
         terms = [name for name, value in diagnostics.items() if not math.isfinite(float(value))]
         culprit = ", ".join(terms) if terms else "gradient"
         raise FloatingPointError(
-            f"Training failed in epoch {epoch}: {culprit} not finite in {MAX_BAD_STEPS} steps "
+            f"Training failed in epoch {epoch}: {culprit} not finite in {n_bad} steps "
             f"(learning_rate={self.config.learning_rate}). Try a smaller learning_rate, clip the "
             "gradient with max_grad_norm, or look for extreme values in the data."
         )
@@ -280,9 +282,7 @@ class _Run:
         if self.average is not None:
             current = [p.detach().clone() for p in self.parameters]
             self._take_weights(self.average)
-        loss = evaluate(
-            self.model, self.validation_data, beta=self.config.beta, batch_size=4096
-        )
+        loss = evaluate(self.model, self.validation_data, beta=self.config.beta, batch_size=4096)
         self._take_weights(current)
         self.model.train()
         return loss
