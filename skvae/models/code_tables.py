@@ -201,6 +201,8 @@ class CategoricalHeads(nn.Module):
     def __init__(self, layout: CodeLayout, counts: Sequence[np.ndarray]) -> None:
         super().__init__()
         self.layout = layout
+        order = [column for bucket in layout.buckets for column in bucket.columns]
+        self.register_buffer("column_order", torch.tensor(order), persistent=False)
         logs = [np.log((count + 0.5) / (count + 0.5).sum()) for count in counts]
         # A code without training rows is given likelihood in scoring, but is never drawn.
         blocked = [np.where(count > 0, 0.0, PADDING_LOGIT) for count in counts]
@@ -231,11 +233,14 @@ class CategoricalHeads(nn.Module):
         tables : sequence of Tensor of shape (columns, codes, width)
             One vector for each code, by bucket.
         """
+        # Put in the order of the buckets once: picking each bucket's columns from the whole would
+        # cost a zero-filled gradient of the whole for each.
+        sorted_hidden = hidden.index_select(0, self.get_buffer("column_order"))
+        sizes = [len(bucket.columns) for bucket in self.layout.buckets]
         out = []
-        for rank, table in enumerate(tables):
+        for rank, features in enumerate(sorted_hidden.split(sizes)):
             bias = self.get_parameter(f"block{rank}_bias") + self.get_buffer(f"padding_{rank}")
-            features = hidden[self.get_buffer(f"columns_{rank}")]
-            out.append(torch.baddbmm(bias[:, None, :], features, table.transpose(1, 2)))
+            out.append(torch.baddbmm(bias[:, None, :], features, tables[rank].transpose(1, 2)))
         return out
 
     def log_prob(self, codes: Tensor, logits: Sequence[Tensor]) -> Tensor:
@@ -267,7 +272,7 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     Parameters
     ----------
     logits : Tensor of shape (batch, n_codes)
-        Unnormalised log probabilities; overwritten.
+        Unnormalised log probabilities.
     generator : torch.Generator or None
         Source of the uniform numbers.
     argmax : bool, default=False
@@ -279,8 +284,7 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     """
     if argmax:
         return logits.argmax(dim=1)
-    logits -= logits.amax(dim=1, keepdim=True)
-    cumulative = logits.exp_().cumsum_(dim=1)
+    cumulative = logits.softmax(dim=1).cumsum_(dim=1)
     uniform = torch.rand(len(logits), 1, device=logits.device, generator=generator)
     # 1 - u lies in (0, 1], so that a leading code of probability 0 is never drawn.
     threshold = (1.0 - uniform) * cumulative[:, -1:]

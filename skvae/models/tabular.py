@@ -7,7 +7,7 @@ and the place within it, float32 of the same shape (the autoregressive model nee
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -199,64 +199,57 @@ class AutoregressiveTVAE(TabularVAE):
 
         Places are uniform in [0, 1): within a bin every place is as likely.
         """
-        plan = self._decoding_plan()
-        codes = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
-        for start in range(0, len(z), DECODE_ROWS):
-            rows = slice(start, start + DECODE_ROWS)
-            self._sample_chunk(z[rows], plan, codes[rows], generator, argmax)
-        places = torch.rand(codes.shape, device=z.device, generator=generator)
-        return codes, places
+        flat = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
+        vectors, heads = self.input_table(), self.head_table()
+        for column in range(self.n_columns):
+            draw = self._column_drawer(column, vectors, heads)
+            for start in range(0, len(z), DECODE_ROWS):
+                rows = slice(start, start + DECODE_ROWS)
+                logits = draw(z[rows], flat[rows, :column])
+                flat[rows, column] = draw_codes(logits, generator, argmax)
+            flat[:, column] += self.offsets[column]
+        places = torch.rand(flat.shape, device=z.device, generator=generator)
+        return flat - self.offsets, places
 
-    def _decoding_plan(self) -> list[tuple[Tensor, ...]]:
-        """Weights of each column's own network, in column order."""
-        flat_input, flat_head = self.input_table(), self.head_table()
-        plan = []
-        for rank, (start, stop) in enumerate(self.groups):
-            for column in range(start, stop):
-                cut = slice((column - start) * self.width, (column - start + 1) * self.width)
-                own = slice(column * self.width, (column + 1) * self.width)
-                first = int(self.layout.offsets[column])
-                codes = slice(first, first + self.cardinalities[column])
-                causal = self.causal_weights[rank][: column * self.embedding_dim, cut]
-                # The latent enters beside the columns before, in one product.
-                weight = torch.cat([self.latent_weight[:, own], causal])
-                plan.append(
-                    (
-                        weight,
-                        self.first_bias[own],
-                        torch.stack([block[column] for block in self.block_weights])
-                        if len(self.block_weights)
-                        else flat_head[:0],
-                        torch.stack([block[column, 0] for block in self.block_biases])
-                        if len(self.block_biases)
-                        else flat_head[:0],
-                        flat_head[codes].T.contiguous(),
-                        self.heads.column_bias(column),
-                        flat_input[codes],
-                    )
-                )
-        return plan
+    def _column_drawer(
+        self, column: int, vectors: Tensor, heads: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the function from latents and the codes before ``column`` to its logits.
 
-    def _sample_chunk(
-        self,
-        z: Tensor,
-        plan: list[tuple[Tensor, ...]],
-        codes: Tensor,
-        generator: torch.Generator | None,
-        argmax: bool,
-    ) -> None:
-        """Fill ``codes`` with draws for each row of ``z``."""
-        d, latent = self.embedding_dim, self.latent_dim
-        context = torch.empty(len(z), latent + self.n_columns * d, device=z.device)
-        context[:, :latent] = z
-        for column, (weight, bias, weights, biases, head, head_bias, vectors) in enumerate(plan):
-            seen = latent + column * d
-            h = F.silu(torch.addmm(bias, context[:, :seen], weight), inplace=True)
-            for block_weight, block_bias in zip(weights, biases, strict=True):
-                h = h + F.silu(torch.addmm(block_bias, h, block_weight), inplace=True)
-            drawn = draw_codes(torch.addmm(head_bias, h, head), generator, argmax)
-            codes[:, column] = drawn
-            context[:, seen : seen + d] = vectors[drawn]
+        What a code adds to the first layer is the same in each row: it is computed once for each
+        code, so that a row costs a sum of vectors where training has a matrix product.
+        """
+        width, d = self.width, self.embedding_dim
+        own = slice(column * width, (column + 1) * width)
+        rank, start = next(
+            (rank, start) for rank, (start, stop) in enumerate(self.groups) if column < stop
+        )
+        inside = slice((column - start) * width, (column - start + 1) * width)
+        causal = self.causal_weights[rank][: column * d, inside].view(column, d, width)
+        added = vectors.new_zeros(self.layout.size, width)
+        for source in range(column):
+            first = int(self.layout.offsets[source])
+            codes = slice(first, first + self.cardinalities[source])
+            added[codes] = vectors[codes] @ causal[source]
+        latent_weight, bias = self.latent_weight[:, own], self.first_bias[own]
+        blocks = [
+            (weight[column], block_bias[column, 0])
+            for weight, block_bias in zip(self.block_weights, self.block_biases, strict=True)
+        ]
+        first = int(self.layout.offsets[column])
+        head = heads[first : first + self.cardinalities[column]].T.contiguous()
+        head_bias = self.heads.column_bias(column)
+
+        def draw(z: Tensor, before: Tensor) -> Tensor:
+            h = torch.addmm(bias, z, latent_weight)
+            if column:
+                h += F.embedding_bag(before, added, mode="sum")
+            F.silu(h, inplace=True)
+            for weight, block_bias in blocks:
+                h += F.silu(torch.addmm(block_bias, h, weight), inplace=True)
+            return torch.addmm(head_bias, h, head)
+
+        return draw
 
 
 class FactorizedTVAE(TabularVAE):
