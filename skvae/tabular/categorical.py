@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 import pandas as pd
+from pandas.api import types as pdt
 
 from skvae.tabular.schema import ColumnSchema
+
+# What a column holds, in words, and the type that all of its cells have.
+_CONTENTS = {"string": ("strings", str), "boolean": ("booleans", bool)}
 
 
 class CategoricalEncoder:
@@ -13,11 +19,13 @@ class CategoricalEncoder:
 
     Levels held by fewer than ``min_rows_per_value`` training rows are not stored: they share one
     code, ``unknown``, with whatever transform meets for the first time. Decoded, that code is a
-    draw from the stored levels; or, where most of the column is rare (an identifier, free text),
-    a fresh label made of the column's name and a number, never a training value.
+    draw from the stored levels; or, where most of a column of strings is rare (an identifier, free
+    text), a fresh label made of the column's name and a number, never a training value.
 
     Codes: levels in sorted order (the dtype's order for a pandas ``category``), then ``unknown``,
-    then the missing cell if fit saw one. Booleans have both levels and no ``unknown``.
+    then the missing cell if fit saw one. Booleans have both levels, however rare, and no
+    ``unknown``. The dtype of a pandas ``category`` is the user's declaration of its domain: it is
+    restored with all of its categories, the rare ones unused.
 
     Parameters
     ----------
@@ -54,35 +62,35 @@ class CategoricalEncoder:
             No level may be stored, and the dtype has no room for fresh labels.
         """
         self.has_missing_ = bool(column.isna().any())
-        counts = column.value_counts(sort=False, dropna=True)
-        inferred = pd.api.types.infer_dtype(counts.index, skipna=True)
-        is_boolean = pd.api.types.is_bool_dtype(column.dtype) or inferred == "boolean"
-        self.has_unknown_ = not is_boolean
+        levels, counts = _count_levels(column)
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            self.content_ = "categories"
+        else:
+            self.content_ = pdt.infer_dtype(levels, skipna=False)
+        self.has_unknown_ = self.content_ != "boolean"
         self.fresh_labels_ = False
-        if is_boolean:
+        if not self.has_unknown_:
             self.levels_ = np.array([False, True], dtype=object)
             return self
-        frequent = counts.index[counts >= self.min_rows_per_value]
-        if isinstance(self.schema.dtype, pd.CategoricalDtype):
-            categories = self.schema.dtype.categories
-            frequent = categories[categories.isin(frequent)]
-        else:
-            frequent = frequent.sort_values()
-        self.levels_ = np.asarray(frequent.astype(object), dtype=object)
-        n_rare = int(counts.sum() - counts[counts >= self.min_rows_per_value].sum())
-        if inferred == "string":
-            self.fresh_labels_ = n_rare > 0.5 * int(counts.sum())
-        elif n_rare and len(frequent) == 0:
+        frequent = counts >= self.min_rows_per_value
+        self.levels_ = levels[frequent]
+        n_rare = counts[~frequent].sum()
+        if self.content_ == "string":
+            self.fresh_labels_ = bool(n_rare > 0.5 * counts.sum())
+            self._prefix = _unused_prefix(self.schema.name, levels) if self.fresh_labels_ else ""
+        elif n_rare and not frequent.any():
             raise ValueError(
                 f"Column {self.schema.name!r} is categorical ({self.schema.dtype}), but none of "
-                f"its {len(counts)} levels is held by min_rows_per_value="
+                f"its {len(levels)} levels is held by min_rows_per_value="
                 f"{self.min_rows_per_value} rows, so none may be reproduced. Lower "
-                "min_rows_per_value, merge levels, leave numbers numeric, or drop the column."
+                "min_rows_per_value, merge levels, leave numbers numeric, make identifiers "
+                "strings, or drop the column."
             )
         return self
 
     @property
     def n_codes_(self) -> int:
+        """Number of codes."""
         return len(self.levels_) + int(self.has_unknown_) + int(self.has_missing_)
 
     def encode(self, column: pd.Series) -> np.ndarray:
@@ -91,25 +99,24 @@ class CategoricalEncoder:
         Raises
         ------
         ValueError
-            A column that was boolean in fit holds something else now.
+            A column that held strings, or booleans, in fit holds something else now.
         """
         index = pd.Index(self.levels_, dtype=object)
         if isinstance(column.dtype, pd.CategoricalDtype):
             # Look up the categories, not the cells.
             cells = column.cat.codes.to_numpy()
-            table = index.get_indexer(column.cat.categories.astype(object))
             absent = cells < 0
+            table = index.get_indexer(column.cat.categories.astype(object))
             codes = np.append(table, -1)[cells]
         else:
             absent = column.isna().to_numpy()
-            codes = index.get_indexer(pd.Index(column.astype(object), dtype=object))
+            try:
+                codes = index.get_indexer(pd.Index(column.astype(object), dtype=object))
+            except TypeError:  # a list or a dict has no hash
+                codes = np.full(len(column), -1)
         unseen = (codes < 0) & ~absent
         if unseen.any():
-            if not self.has_unknown_:
-                raise ValueError(
-                    f"Column {self.schema.name!r} held booleans in fit, but now holds "
-                    f"{column[unseen].iloc[0]!r}."
-                )
+            self._refuse_other_content(column[unseen])
             codes = np.where(unseen, len(self.levels_), codes)
         if absent.any():
             # A missing cell where fit saw none counts as the most frequent level.
@@ -117,22 +124,37 @@ class CategoricalEncoder:
             codes = np.where(absent, fallback, codes)
         return codes.astype(np.int64, copy=False)
 
+    def _refuse_other_content(self, unseen: pd.Series) -> None:
+        """Raise where cells that fit did not see cannot be categories of this column."""
+        allowed = {"string": str, "boolean": bool}.get(self.content_, Hashable)
+        for cell in unseen:
+            if not isinstance(cell, allowed):
+                held = (
+                    f"{self.content_}s" if self.content_ in ("string", "boolean") else "categories"
+                )
+                raise ValueError(
+                    f"Column {self.schema.name!r} held {held} in fit, but now holds {cell!r} of "
+                    f"type {type(cell).__name__}. Give the column the dtype it had in fit."
+                )
+
     def decode(self, codes: np.ndarray, rng: np.random.Generator):
         """Return the cells behind codes, as an array of the column's dtype."""
         labels = self.levels_
         n_levels = len(labels)
         absent = codes == self.n_codes_ - 1 if self.has_missing_ else np.zeros(len(codes), bool)
         unknown = np.flatnonzero((codes >= n_levels) & ~absent)
-        if len(unknown):
+        if len(unknown) and self.fresh_labels_:
+            start = int(rng.integers(10**6, 10**9))
+            fresh = [f"{self._prefix}{start + step}" for step in range(len(unknown))]
+            labels = np.concatenate([labels, np.array(fresh, dtype=object)])
             codes = codes.copy()
-            if self.fresh_labels_:
-                start = int(rng.integers(10**6, 10**9))
-                names = [f"{self.schema.name}_{start + step}" for step in range(len(unknown))]
-                labels = np.concatenate([labels, np.array(names, dtype=object)])
-                codes[unknown] = n_levels + np.arange(len(unknown))
-            else:
-                counts = self.code_counts_[:n_levels]
-                codes[unknown] = rng.choice(n_levels, size=len(unknown), p=counts / counts.sum())
+            codes[unknown] = n_levels + np.arange(len(unknown))
+        elif len(unknown) and n_levels:
+            counts = self.code_counts_[:n_levels]
+            codes = codes.copy()
+            codes[unknown] = rng.choice(n_levels, size=len(unknown), p=counts / counts.sum())
+        elif len(unknown):
+            absent = absent | True  # fit saw missing cells only
         if absent.any():
             codes = np.where(absent, len(labels), codes)
         return self._write(codes, labels, bool(absent.any()))
@@ -144,8 +166,27 @@ class CategoricalEncoder:
             to_dtype = np.append(dtype.categories.get_indexer(pd.Index(labels, dtype=object)), -1)
             return pd.Categorical.from_codes(to_dtype[codes], dtype=dtype, validate=False)
         cells = np.append(labels, np.array([self.schema.missing], dtype=object))[codes]
-        if dtype == object:
+        if pdt.is_object_dtype(dtype):
             return cells
         if isinstance(dtype, np.dtype) and not (any_absent and dtype.kind != "f"):
             return cells.astype(dtype)
         return pd.array(cells, dtype=dtype)
+
+
+def _count_levels(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels of a column in order, as objects, and the rows that hold each."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        cells = column.cat.codes.to_numpy()
+        levels = np.asarray(column.cat.categories.astype(object), dtype=object)
+        counts = np.bincount(cells[cells >= 0], minlength=len(levels))
+        return levels[counts > 0], counts[counts > 0]
+    counts = column.value_counts(sort=False, dropna=True).sort_index()
+    return np.asarray(counts.index.astype(object), dtype=object), counts.to_numpy(dtype=np.int64)
+
+
+def _unused_prefix(name, levels: np.ndarray) -> str:
+    """Return a beginning, made of the column's name, that no level has."""
+    prefix = f"{name}_"
+    while any(level.startswith(prefix) for level in levels):
+        prefix = f"new_{prefix}"
+    return prefix

@@ -38,14 +38,14 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
         all_strings = all(isinstance(name, str) for name in X.columns)
         # scikit-learn refuses a mixture of names; numbers and tuples are fine here.
         checked = X if all_strings else X.set_axis(range(X.shape[1]), axis=1)
+        if not (reset or (all_strings and hasattr(estimator, "feature_names_in_"))):
+            _compare_names(estimator, X.columns)
         validate_data(estimator, checked, reset=reset, skip_check_array=True)
         if reset:
             estimator._container = ("frame", X.columns)
-        elif estimator._container[0] == "frame" and not all_strings:
-            _compare_names(estimator, X.columns)
         return X
     if isinstance(X, (list, tuple)):
-        X = np.array(X, dtype=object)  # a plain array would turn numbers beside strings to strings
+        X = _to_array(X)
     X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
     if reset:
         estimator._container = ("array", X.dtype)
@@ -59,9 +59,19 @@ def restore_container(estimator, frame: pd.DataFrame):
     if kind == "frame":
         frame.columns = detail
         return frame
-    if detail == object or detail.kind in "US":
-        return frame.to_numpy(dtype=object)
+    if detail.kind == "U":
+        return frame.to_numpy(dtype=object).astype(str)  # labels may be longer now
     return frame.to_numpy(dtype=detail)
+
+
+def _to_array(rows: list | tuple) -> np.ndarray:
+    """Return rows as an array: of numbers if all are numbers, of objects otherwise."""
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # rows of unlike lengths
+        return np.array(rows, dtype=object)
+    # A plain array would turn numbers beside strings into strings.
+    return np.array(rows, dtype=object) if array.dtype.kind in "USO" else array
 
 
 def _refuse_empty(X: pd.DataFrame) -> None:
@@ -73,9 +83,10 @@ def _refuse_empty(X: pd.DataFrame) -> None:
 
 
 def _compare_names(estimator, columns: pd.Index) -> None:
-    fitted = list(estimator._container[1])
-    if list(columns) == fitted:
+    kind, fitted = estimator._container
+    if kind != "frame" or list(columns) == list(fitted):
         return
+    fitted = list(fitted)
     missing = [name for name in fitted if name not in set(columns)]
     extra = [name for name in columns if name not in set(fitted)]
     if missing or extra:

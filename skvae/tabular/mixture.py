@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skvae.tabular.numeric import find_decimals, round_to
+from skvae.tabular.numeric import DOUBLE_PRECISION, find_decimals, present_values, round_to
 
 # The mixture of a column is settled by this many rows; more only cost time.
 MAX_FIT_ROWS = 10_000
@@ -25,18 +25,21 @@ class MixtureEncoder:
     Parameters
     ----------
     min_rows_per_value : int
-        The range to which decoded values are clipped is the mean of this many extreme rows.
+        Least number of training rows behind a mode. The range to which decoded values are clipped
+        is the mean of this many extreme rows at either end.
     integer : bool, default=False
         Whether the column holds whole numbers only.
     max_modes : int, default=10
         Most modes that the mixture may have.
     random_state : int, default=0
         Which rows the mixture is fitted on, in tables longer than 10,000 rows.
+    precision : float, default=2.2e-16
+        Relative spacing of the numbers that the column's dtype holds.
 
     Attributes
     ----------
     means_, stds_ : ndarray of shape (n_modes,)
-        The modes kept (weight above 0.005).
+        The modes kept: weight above 0.005, and enough rows; none if fit saw too few values.
     n_codes_ : int
         Modes, and one more code if fit saw a missing cell.
     code_counts_ : ndarray of shape (n_codes_,)
@@ -58,23 +61,25 @@ class MixtureEncoder:
         integer: bool = False,
         max_modes: int = 10,
         random_state: int = 0,
+        precision: float = DOUBLE_PRECISION,
     ):
         self.min_rows_per_value = min_rows_per_value
         self.integer = integer
         self.max_modes = max_modes
         self.random_state = random_state
+        self.precision = precision
 
     def fit(self, values: np.ndarray) -> MixtureEncoder:
         """Fit the mixture to ``values``, float64 of shape (n_rows,) with NaN for missing."""
-        present = values[~np.isnan(values)]
+        present = present_values(values, self.min_rows_per_value)
         self.has_missing_ = len(present) < len(values)
-        self.decimals_ = find_decimals(present, integer=self.integer)
-        width = min(self.min_rows_per_value, len(present))
+        self.decimals_ = find_decimals(present, integer=self.integer, precision=self.precision)
         if len(present) == 0:
             self.means_ = self.stds_ = self._log_weights = np.empty(0)
             return self
+        width = self.min_rows_per_value
         extremes = np.partition(present, [width - 1, len(present) - width])
-        self.range_ = (float(extremes[:width].mean()), float(extremes[-width:].mean()))
+        self.range_ = (_mean(extremes[:width]), _mean(extremes[-width:]))
         if len(present) > MAX_FIT_ROWS:
             rng = np.random.default_rng(self.random_state)
             present = rng.choice(present, MAX_FIT_ROWS, replace=False)
@@ -90,19 +95,26 @@ class MixtureEncoder:
         # Imported here: it takes a second, and only this encoding needs it.
         from rdt.transformers.numerical import ClusterBasedNormalizer
 
-        # Scaled, so that neither the mixture's prior nor its tolerances see the column's unit.
-        centre, scale = present.mean(), present.std()
+        # Scaled, so that neither the mixture's prior nor its tolerances see the column's unit; in
+        # two steps, so that the squares of huge numbers do not overflow.
+        largest = np.abs(present).max()
+        shares = present / largest
+        centre, scale = shares.mean(), shares.std()
         normalizer = ClusterBasedNormalizer(
             max_clusters=min(len(present), self.max_modes), weight_threshold=0.005
         )
-        normalizer.fit(pd.DataFrame({"x": (present - centre) / scale}), "x")
-        mixture, kept = normalizer._bgm_transformer, normalizer.valid_component_indicator
-        self.means_ = mixture.means_.ravel()[kept] * scale + centre
-        self.stds_ = np.sqrt(mixture.covariances_.ravel()[kept]) * scale
+        normalizer.fit(pd.DataFrame({"x": (shares - centre) / scale}), "x")
+        mixture = normalizer._bgm_transformer
+        kept = normalizer.valid_component_indicator
+        kept = kept & (mixture.weights_ * len(present) >= self.min_rows_per_value)
+        kept[mixture.weights_.argmax()] = True
+        self.means_ = (mixture.means_.ravel()[kept] * scale + centre) * largest
+        self.stds_ = np.sqrt(mixture.covariances_.ravel()[kept]) * scale * largest
         self._log_weights = np.log(mixture.weights_[kept])
 
     @property
     def n_codes_(self) -> int:
+        """Number of codes."""
         return len(self.means_) + int(self.has_missing_)
 
     def encode(self, values: np.ndarray, rng: np.random.Generator | None = None):
@@ -128,7 +140,8 @@ class MixtureEncoder:
         return codes, np.clip(places, -0.99, 0.99)
 
     def _standardise(self, values: np.ndarray) -> np.ndarray:
-        return (values[:, None] - self.means_) / self.stds_
+        distances = (values[:, None] - self.means_) / self.stds_
+        return distances.clip(-1e100, 1e100)  # their squares must not overflow
 
     def decode(self, codes: np.ndarray, places: np.ndarray, earlier=None) -> np.ndarray:
         """Return the values behind codes and places; NaN for missing cells."""
@@ -145,3 +158,8 @@ class MixtureEncoder:
         present = codes < len(self.means_)
         widths = self.stds_[np.minimum(codes, len(self.means_) - 1)] if len(self.means_) else 1.0
         return np.where(present, -np.log(WIDTH * widths), 0.0)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean; of equal values that very value, which their sum only nearly gives."""
+    return float(np.clip(values.mean(), values.min(), values.max()))

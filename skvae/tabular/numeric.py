@@ -3,7 +3,8 @@
 A cell becomes (mode, place within the mode). Values that many rows share are *atoms*, modes of
 their own; the other values fall into bins whose quantile function is stored as knots. Nothing
 narrower than ``min_rows_per_value`` training rows is kept: an atom is held by at least that many
-rows, and a knot is the mean of that many neighbouring values, the extreme ones included.
+rows, and a knot is the mean of that many neighbouring values, the extreme ones included. A column
+with fewer present cells than that counts as missing altogether.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ MAX_LEVELS = 150
 KNOT_INTERVALS = 16
 # Decimals beyond this are not looked for: the column counts as continuous.
 MAX_DECIMALS = 8
+# Share of a column's span that a value of a continuous column stands for.
+FINE_SHARE = 1e-8
+# Relative spacing of the numbers that float64 holds.
+DOUBLE_PRECISION = float(np.finfo(np.float64).eps)
 
 
 class QuantileEncoder:
@@ -32,8 +37,10 @@ class QuantileEncoder:
         Least number of training rows behind any stored number.
     rows_per_bin : int
         Least number of training rows in a bin.
-    integer : bool
+    integer : bool, default=False
         Whether the column holds whole numbers only.
+    precision : float, default=2.2e-16
+        Relative spacing of the numbers that the column's dtype holds.
 
     Attributes
     ----------
@@ -43,9 +50,12 @@ class QuantileEncoder:
         Quantile function of the other values; empty if there are none.
     n_bins_, n_intervals_ : int
         Bins, and knot intervals in each.
-    decimals_, bin_decimals_ : int or None
-        Decimals of the whole column, and of the values in bins (negative: tens, hundreds, ...);
-        None if the values are not rounded.
+    bin_decimals_ : int or None
+        Decimals of the values in bins (negative: tens, hundreds, ...); None if they are not
+        rounded.
+    resolution_ : float
+        Width of the cell of real numbers that a value of the column stands for: 1 for whole
+        numbers, .01 with two decimals, a tiny share of the span if the values are not rounded.
     copies_ : list of int
         Positions of the earlier columns that a cell may equal (set by ``TabularTransformer``).
     n_codes_ : int
@@ -56,15 +66,25 @@ class QuantileEncoder:
 
     ordinal = True
 
-    def __init__(self, n_bins: int, min_rows_per_value: int, rows_per_bin: int = 10, *, integer: bool = False):
+    def __init__(
+        self,
+        n_bins: int,
+        min_rows_per_value: int,
+        rows_per_bin: int = 10,
+        *,
+        integer: bool = False,
+        precision: float = DOUBLE_PRECISION,
+    ):
         self.n_bins = n_bins
         self.min_rows_per_value = min_rows_per_value
         self.rows_per_bin = rows_per_bin
         self.integer = integer
+        self.precision = precision
 
     def fit(self, values: np.ndarray) -> QuantileEncoder:
         """Find atoms and bins of ``values``, float64 of shape (n_rows,) with NaN for missing."""
-        present = np.sort(values[~np.isnan(values)])
+        present = present_values(values, self.min_rows_per_value)
+        present.sort()
         self.has_missing_ = len(present) < len(values)
         self.copies_: list[int] = []
         distinct, counts = np.unique(present, return_counts=True)
@@ -73,40 +93,48 @@ class QuantileEncoder:
             least = max(least, int(np.ceil(0.5 / self.n_bins * len(present))))
         self.atoms_ = distinct[counts >= least]
         rest = present[np.repeat(counts < least, counts)]
-        if len(self.atoms_) and len(rest) < self.min_rows_per_value:
+        if len(rest) < self.min_rows_per_value:
             rest = rest[:0]  # too few to hide among: they go to the nearest atom
-        self.decimals_ = 0 if self.integer else find_decimals(present)
-        self.bin_decimals_ = find_decimals(rest, integer=self.integer)
+        self.bin_decimals_ = find_decimals(rest, integer=self.integer, precision=self.precision)
         self._fit_knots(rest)
+        self.resolution_ = self._find_resolution(present)
         return self
 
     def _fit_knots(self, rest: np.ndarray) -> None:
         """Store the quantile function of ``rest`` (sorted) at knots of several rows each."""
-        rows = len(rest)
+        rows, width = len(rest), self.min_rows_per_value
         if rows == 0:
             self.n_bins_, self.n_intervals_, self.knots_ = 0, 1, np.empty(0)
             return
-        n_intervals = max(1, rows // self.min_rows_per_value)
+        n_intervals = rows // width
         self.n_bins_ = max(1, min(self.n_bins, rows // self.rows_per_bin, n_intervals))
-        self.n_intervals_ = max(1, min(KNOT_INTERVALS, n_intervals // self.n_bins_))
+        self.n_intervals_ = min(KNOT_INTERVALS, n_intervals // self.n_bins_)
         ranks = np.linspace(0, rows, self.n_bins_ * self.n_intervals_ + 1)
         # Each knot is the mean of a window of training values around its rank.
-        width = min(self.min_rows_per_value, rows)
         starts = np.clip(np.rint(ranks - width / 2).astype(int), 0, rows - width)
-        centre = rest[rows // 2]  # keeps the running sums small
-        sums = np.concatenate([[0.0], np.cumsum(rest - centre)])
-        knots = (sums[starts + width] - sums[starts]) / width + centre
-        # A window of equal values must give that very value, which the sums only nearly do.
+        knots = np.lib.stride_tricks.sliding_window_view(rest, width)[starts].mean(axis=1)
+        # A window of equal values must give that very value, which their mean only nearly does.
         flat = rest[starts] == rest[starts + width - 1]
-        knots = np.where(flat, rest[starts], np.clip(knots, rest[starts], rest[starts + width - 1]))
-        self.knots_ = np.maximum.accumulate(knots)
+        self.knots_ = np.maximum.accumulate(np.where(flat, rest[starts], knots))
+
+    def _find_resolution(self, present: np.ndarray) -> float:
+        if self.integer:
+            return 1.0
+        decimals = find_decimals(present, precision=self.precision)
+        if decimals is not None:
+            return 10.0**-decimals
+        # Read off what is stored, and not off the extreme training values.
+        stored = np.concatenate([self.atoms_, self.knots_])
+        return max(FINE_SHARE * np.ptp(stored), self.precision * np.abs(stored).max())
 
     @property
     def n_codes_(self) -> int:
+        """Number of codes."""
         return len(self.atoms_) + self.n_bins_ + len(self.copies_) + int(self.has_missing_)
 
     @property
     def has_place(self) -> bool:
+        """Whether there are modes with an inside."""
         return self.n_bins_ > 0
 
     def encode(self, values: np.ndarray, copy_of: np.ndarray | None = None):
@@ -166,7 +194,8 @@ class QuantileEncoder:
             copied = earlier[source][rows]
             # Where the source came out missing, the middle of this column stands in.
             copied = np.where(np.isnan(copied), self.knots_[len(self.knots_) // 2], copied)
-            values[rows] = np.clip(copied, self.knots_[0], self.knots_[-1])
+            copied = np.clip(copied, self.knots_[0], self.knots_[-1])
+            values[rows] = round_to(copied, self.bin_decimals_)
         if self.has_missing_:
             values[codes == self.n_codes_ - 1] = np.nan
         return values
@@ -175,57 +204,80 @@ class QuantileEncoder:
         """Log density of each value given its code, in the units of the column.
 
         A value stands for the cell of numbers that round to it: its density is the mass of that
-        cell over its width (over 1 for whole numbers). Given its code, an atom has mass 1 and a
-        value in a bin has the mass that the bin's stored quantile function gives its cell.
+        cell over its width (over 1 for whole numbers). Given its code, an atom or a copy has mass
+        1, and a value in a bin has the mass that the bin's stored quantile function gives its
+        cell. Of a cell that lies across two bins only the part in the value's own bin counts, so
+        this is a lower bound where cells are wide. A value that its code cannot write (beyond the
+        learnt range, between the atoms) shares, with all its like, the mass that one more row
+        would have.
         """
-        n_atoms = len(self.atoms_)
-        log_density = np.zeros(len(values))
-        in_bin = (codes >= n_atoms) & (codes < n_atoms + self.n_bins_)
+        n_atoms, known = len(self.atoms_), ~np.isnan(values)
+        log_density = np.where(known, -np.log(self.resolution_), 0.0)
+        in_bin = known & (codes >= n_atoms) & (codes < n_atoms + self.n_bins_)
         if in_bin.any():
-            log_density[in_bin] = self._log_cell_mass(values[in_bin], codes[in_bin] - n_atoms)
-        log_density -= np.log(self.resolution_)
-        log_density[np.isnan(values)] = 0.0
+            log_density[in_bin] = self._log_density_in_bins(values[in_bin], codes[in_bin])
+        if n_atoms:
+            distance = np.abs(values - self.atoms_[np.minimum(codes, n_atoms - 1)])
+            off = known & (codes < n_atoms) & (distance > 0)
+            span = np.ptp(self.atoms_)
+            log_density[off] = self._log_density_beyond(distance[off], span, codes[off])
         return log_density
 
-    @property
-    def resolution_(self) -> float:
-        """Width of the cell that a recorded number stands for."""
-        return 1.0 if self.integer else 10.0 ** -(
-            MAX_DECIMALS if self.decimals_ is None else self.decimals_
-        )
-
-    def _log_cell_mass(self, values: np.ndarray, bins: np.ndarray) -> np.ndarray:
-        decimals = MAX_DECIMALS if self.bin_decimals_ is None else self.bin_decimals_
-        half = max(0.5 * 10.0**-decimals, 1e-12 * np.abs(self.knots_).max())
+    def _log_density_in_bins(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        bins = codes - len(self.atoms_)
         first, last = bins * self.n_intervals_, (bins + 1) * self.n_intervals_
+        if self.bin_decimals_ is None:
+            # The slope of the quantile function, over a small share of the knots' interval.
+            right = np.clip(np.searchsorted(self.knots_, values), first + 1, last)
+            gaps = self.knots_[right] - self.knots_[right - 1]
+            half = np.maximum(0.005 * gaps, 0.5 * self.resolution_)
+            width, on_grid = 2 * half, True
+        else:
+            half, width = 0.5 * 10.0**-self.bin_decimals_, self.resolution_
+            on_grid = np.abs(np.round(values, self.bin_decimals_) - values) < 0.1 * half
         low = np.clip(_rank_in(self.knots_, values - half, side="left"), first, last)
         high = np.clip(_rank_in(self.knots_, values + half, side="right"), first, last)
         mass = (high - low) / self.n_intervals_
-        # A value that the bin cannot write (beyond the learnt range, or off the grid) is charged
-        # as one of the cells of the bin, widened by its distance.
         lower, upper = self.knots_[first], self.knots_[last]
         distance = np.maximum(np.maximum(lower - values, values - upper), 0.0)
-        floor = 2 * half / (2 * half + (upper - lower) + distance) / self.n_intervals_
-        return np.log(np.where(mass > 1e-12, mass, floor))
+        beyond = self._log_density_beyond(distance, upper - lower, codes)
+        within = on_grid & (mass > 1e-9)
+        return np.where(within, np.log(np.where(within, mass / width, 1.0)), beyond)
+
+    def _log_density_beyond(self, distance, span, codes: np.ndarray) -> np.ndarray:
+        """Heavy-tailed log density at a distance from all that a code can write."""
+        span = span + self.resolution_
+        share = 1.0 / (1.0 + self.code_counts_[codes])
+        return np.log(share * span) - 2 * np.log(span + distance)
 
 
-def find_decimals(values: np.ndarray, *, integer: bool = False) -> int | None:
+def present_values(values: np.ndarray, min_rows: int) -> np.ndarray:
+    """Return a copy of the cells that are not NaN; none if they are too few to hide in."""
+    present = values[~np.isnan(values)]
+    return present if len(present) >= min_rows else present[:0]
+
+
+def find_decimals(
+    values: np.ndarray, *, integer: bool = False, precision: float = DOUBLE_PRECISION
+) -> int | None:
     """Return the least number of decimals that changes no value; None beyond ``MAX_DECIMALS``.
 
-    Negative numbers mean tens, hundreds and so on.
+    Negative numbers mean tens, hundreds and so on. ``precision`` is the relative spacing of the
+    numbers that the column's dtype holds: as float32, 0.1 has one decimal.
     """
-    if len(values) == 0:
+    largest = np.abs(values).max(initial=0.0)
+    if largest == 0:
         return 0
+    spacing = 0.0 if integer else precision * largest
     probe = values[:: max(1, len(values) // 2000)]
-    tolerance = 1e-9 * max(1.0, float(np.abs(values).max()))
-    for decimals in range(-9, 1 if integer else MAX_DECIMALS + 1):
-        if _is_rounded(probe, decimals, tolerance) and _is_rounded(values, decimals, tolerance):
+    for decimals in range(-9, MAX_DECIMALS + 1):
+        unit = 10.0**-decimals
+        if unit < spacing:
+            return None  # finer than the dtype can tell
+        tolerance = min(4 * spacing, 0.05 * unit)
+        if all(np.abs(np.round(v, decimals) - v).max() <= tolerance for v in (probe, values)):
             return decimals
-    return 0 if integer else None
-
-
-def _is_rounded(values: np.ndarray, decimals: int, tolerance: float) -> bool:
-    return bool((np.abs(np.round(values, decimals) - values) <= min(tolerance, 1e-3)).all())
+    return None
 
 
 def round_to(values: np.ndarray, decimals: int | None) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import pandas as pd
 from pandas.api import types as pdt
 
 # Beyond this, float64 no longer holds every integer.
-MAX_EXACT_INTEGER = 2**53
+_EXACT = 2**53
+_OFFSET_STEP = 10**15
 
 _OBJECT_KINDS = {
     "string": "categorical",
@@ -45,10 +47,12 @@ class ColumnSchema:
         Whether a numeric column holds whole numbers only, by its dtype.
     ordered : bool
         Whether a categorical column has an order (an ordered pandas ``category``).
-    offset : int
-        Subtracted from integers beyond 2**53 before they become floats; 0 for all others.
+    offset : int or None
+        Subtracted from integers before they become floats, in a column that holds some beyond
+        2**53; None in all others.
     missing : object
-        What a missing cell is written as (``nan``, ``None`` or ``pandas.NA``).
+        What a missing cell is written as: ``nan``, ``None`` or ``pandas.NA``, whichever a column
+        of Python objects holds first.
     """
 
     name: Any
@@ -56,45 +60,76 @@ class ColumnSchema:
     dtype: Any
     integer: bool = False
     ordered: bool = False
-    offset: int = 0
+    offset: int | None = None
     missing: Any = field(default=np.nan, repr=False)
 
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The numpy dtype behind ``dtype``."""
+        if isinstance(self.dtype, pd.SparseDtype):
+            return self.dtype.subtype
+        return np.dtype(getattr(self.dtype, "numpy_dtype", self.dtype))
+
+    @property
+    def precision(self) -> float:
+        """Relative spacing of the numbers that a numeric column can hold."""
+        dtype = self.numpy_dtype
+        return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
     def read_numbers(self, column: pd.Series) -> np.ndarray:
-        """Return a numeric column as float64, missing cells as NaN, ``offset`` subtracted."""
-        try:
-            if self.offset:
-                return _read_wide_integers(column, self.offset)
-            values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {self.name!r} was numeric ({self.dtype}) in fit, but now has dtype "
-                f"{column.dtype} and could not convert string to float or similar: {error}. "
-                "Give it the dtype it had in fit."
-            ) from None
+        """Return a numeric column as float64, missing cells as NaN, ``offset`` subtracted.
+
+        Raises
+        ------
+        ValueError
+            The column holds something else than numbers, or infinities.
+        """
+        self._refuse_other_kinds(column)
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         _refuse_infinity(self.name, values)
+        if self.offset is not None:
+            # By Python's integers: exact, whatever the width.
+            present = ~np.isnan(values)
+            values[present] = [float(int(cell) - self.offset) for cell in column[present]]
         return values
+
+    def _refuse_other_kinds(self, column: pd.Series) -> None:
+        dtype = column.dtype
+        if pdt.is_object_dtype(dtype):
+            found = pdt.infer_dtype(column, skipna=True)
+            is_numeric = found == "empty" or _OBJECT_KINDS.get(found) == "numeric"
+        else:
+            found, is_numeric = dtype, _is_number_dtype(dtype) or pdt.is_bool_dtype(dtype)
+        if not is_numeric:
+            raise ValueError(
+                f"Column {self.name!r} held numbers in fit (dtype {self.dtype}), but now holds "
+                f"{found}. Give it the dtype it had in fit."
+            )
 
     def write_numbers(self, values: np.ndarray) -> Any:
         """Turn float64 values (NaN = missing) into an array of this column's dtype."""
         dtype = self.dtype
         absent = np.isnan(values)
-        if not self.integer:
-            if dtype == object:
-                cells = values.astype(object)
-                cells[absent] = self.missing
-                return cells
-            if isinstance(dtype, np.dtype):
-                return values.astype(dtype, copy=False)
-            return pd.array(pd.arrays.FloatingArray(values, absent), dtype=dtype)
-        whole = _to_whole_numbers(np.where(absent, 0.0, values), self.offset, dtype)
-        if isinstance(dtype, np.dtype) and dtype != object:
-            return whole.astype(dtype, copy=False)
-        nullable = pd.arrays.IntegerArray(whole, absent)
-        if dtype == object:
-            cells = nullable.astype(object)
+        cells = self._to_whole_numbers(np.where(absent, 0.0, values)) if self.integer else values
+        if pdt.is_object_dtype(dtype):
+            cells = cells.astype(object)
             cells[absent] = self.missing
             return cells
-        return pd.array(nullable, dtype=dtype)
+        if isinstance(dtype, np.dtype):
+            return cells.astype(dtype, copy=False)
+        masked = pd.arrays.IntegerArray if self.integer else pd.arrays.FloatingArray
+        return pd.array(masked(cells, absent), dtype=dtype)
+
+    def _to_whole_numbers(self, values: np.ndarray) -> np.ndarray:
+        """Round to integers, adding the offset and staying within the dtype's range."""
+        if self.offset is None:
+            return np.rint(values).astype(np.int64)
+        # Python's integers: neither float64 nor int64 would do.
+        whole = np.array([int(value) for value in np.rint(values)], dtype=object) + self.offset
+        if pdt.is_object_dtype(self.dtype):
+            return whole
+        limits = np.iinfo(self.numpy_dtype)
+        return np.clip(whole, limits.min, limits.max).astype(self.numpy_dtype)
 
 
 def infer_schema(frame: pd.DataFrame, categorical_features="auto") -> list[ColumnSchema]:
@@ -135,30 +170,30 @@ def _infer_column(name, column: pd.Series, forced: bool) -> ColumnSchema:
     missing: Any = np.nan if isinstance(dtype, np.dtype) else getattr(dtype, "na_value", np.nan)
     if isinstance(dtype, pd.CategoricalDtype):
         return ColumnSchema(name, "categorical", dtype, ordered=bool(dtype.ordered))
-    if dtype == object:
+    if pdt.is_object_dtype(dtype):
         if absent.any():
             missing = column[absent].iloc[0]
         kind, integer = _object_kind(name, column[~absent])
-    elif pdt.is_bool_dtype(dtype) or pdt.is_string_dtype(dtype):
+    elif _is_number_dtype(dtype):
+        kind, integer = "numeric", pdt.is_integer_dtype(dtype)
+    elif pdt.is_bool_dtype(dtype) or pdt.is_string_dtype(dtype) or str(dtype) == "null[pyarrow]":
         kind, integer = "categorical", False
-    elif pdt.is_integer_dtype(dtype):
-        kind, integer = "numeric", True
-    elif pdt.is_float_dtype(dtype) or str(dtype).startswith("decimal"):
-        kind, integer = "numeric", False
     else:
         raise TypeError(
             f"Column {name!r} has dtype {dtype}, expected numbers, booleans, strings or a pandas "
             "category. Convert it first (a date, for instance, to a number of days), or drop it."
         )
     schema = ColumnSchema(name, kind, dtype, integer, missing=missing)
-    if kind == "numeric":
-        if integer:
-            schema.offset = _wide_integer_offset(column, absent)
-        else:
-            schema.read_numbers(column)  # refuses infinities before any work is done
-        if forced:
-            schema.kind = "categorical"
+    if forced:
+        schema.kind = "categorical"
+    elif integer:
+        schema.offset = _wide_integer_offset(name, column[~absent])
     return schema
+
+
+def _is_number_dtype(dtype) -> bool:
+    is_number = pdt.is_integer_dtype(dtype) or pdt.is_float_dtype(dtype)
+    return is_number or str(dtype).startswith("decimal")  # pyarrow's
 
 
 def _object_kind(name, present: pd.Series) -> tuple[str, bool]:
@@ -168,15 +203,15 @@ def _object_kind(name, present: pd.Series) -> tuple[str, bool]:
         return _OBJECT_KINDS[inferred], inferred == "integer"
     counts = Counter(type(cell).__name__ for cell in present)
     found = ", ".join(f"{count} of type {kind}" for kind, count in counts.most_common(4))
-    if set(counts) <= {"str", "int", "float", "bool", "float64", "int64", "bool_"}:
+    if all(isinstance(cell, (str, bool, np.bool_, Real)) for cell in present):
         raise TypeError(
             f"Column {name!r} mixes types: {found}. Expected one type in a column. Make it one, "
             f"for instance with df[{name!r}] = df[{name!r}].astype(str)."
         )
     raise TypeError(
         f"Column {name!r} holds objects that cannot be encoded: {found}. Each cell's "
-        "argument must be a string or a real number (or a boolean, or missing). Expand or drop "
-        "the column."
+        "argument must be a string or a real number (or a boolean, or missing). Convert them (with "
+        "astype(float) or astype(str)), expand them into columns of their own, or drop the column."
     )
 
 
@@ -234,46 +269,16 @@ def _refuse_infinity(name, values: np.ndarray) -> None:
         )
 
 
-def _integer_cells(column: pd.Series, absent) -> np.ndarray:
-    """Return the present cells of an integer column as int64 or uint64, exactly."""
-    present = column[~absent]
-    if present.dtype == object:
-        present = pd.Series(present.tolist())
-    if pdt.is_unsigned_integer_dtype(present.dtype):
-        return present.to_numpy(dtype=np.uint64)
-    return present.to_numpy(dtype=np.int64)
-
-
-def _wide_integer_offset(column: pd.Series, absent) -> int:
-    """Return 0, or what to subtract so that integers beyond 2**53 fit into float64."""
+def _wide_integer_offset(name, present: pd.Series) -> int | None:
+    """Return None, or what to subtract so that integers beyond 2**53 fit into float64."""
+    if len(present) == 0 or max(abs(int(present.min())), abs(int(present.max()))) <= _EXACT:
+        return None
     try:
-        cells = _integer_cells(column, absent)
-    except (OverflowError, TypeError, ValueError):
+        mean = int(sum(int(cell) for cell in present) / len(present))
+    except OverflowError:
         raise ValueError(
-            f"Column {column.name!r} holds integers beyond 64 bits. Convert it to float, or to "
-            "str if the numbers are identifiers."
+            f"Column {name!r} holds integers beyond 1e308. Convert them to str if they are "
+            "identifiers, or drop the column."
         ) from None
-    if len(cells) == 0 or max(abs(int(cells.min())), abs(int(cells.max()))) <= MAX_EXACT_INTEGER:
-        return 0
-    # The mean, and not the least value: no single cell may be stored.
-    return int(np.clip(cells.astype(np.float64).mean(), -(2.0**63), 2.0**64 - 4096))
-
-
-def _read_wide_integers(column: pd.Series, offset: int) -> np.ndarray:
-    absent = column.isna().to_numpy()
-    cells = _integer_cells(column, absent)
-    # Two's complement arithmetic wraps, so the difference is exact below 2**63.
-    difference = cells.view(np.int64) - np.array([offset & (2**64 - 1)], np.uint64).view(np.int64)
-    values = np.full(len(column), np.nan)
-    values[~absent] = difference
-    return values
-
-
-def _to_whole_numbers(values: np.ndarray, offset: int, dtype) -> np.ndarray:
-    """Round to int64 (or uint64), adding the offset and staying within the dtype's range."""
-    if offset == 0:
-        return np.rint(values).astype(np.int64)
-    signed = np.clip(np.rint(values), -(2.0**63), 2.0**63 - 1024).astype(np.int64)
-    shift = np.array([offset & (2**64 - 1)], np.uint64).view(np.int64)
-    whole = signed + shift
-    return whole.view(np.uint64) if "uint" in str(dtype).lower() else whole
+    # A round number: it keeps the zeros that end the cells, and no single cell is stored.
+    return mean // _OFFSET_STEP * _OFFSET_STEP

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
 
 from skvae.tabular.categorical import CategoricalEncoder
+from skvae.tabular.copies import copied_from, find_copies
+from skvae.tabular.encoded import EncodedTable, mean_ranks
 from skvae.tabular.frames import read_table, restore_container
 from skvae.tabular.mixture import MixtureEncoder
 from skvae.tabular.numeric import QuantileEncoder
 from skvae.tabular.schema import infer_schema
-
-# A column may copy from earlier ones if it equals them in this share of the rows.
-MIN_COPY_SHARE = 0.01
-MAX_COPY_SOURCES = 3
-
-
-@dataclass
-class EncodedTable:
-    """A table as arrays: what the models train on.
-
-    Attributes
-    ----------
-    codes : int64 array of shape (n_rows, n_columns)
-        The mode (level, atom, bin, missing, ...) of each cell, from 0.
-    places : float32 array of shape (n_rows, n_columns)
-        Place within the mode; 0 in columns that have none.
-    """
-
-    codes: np.ndarray
-    places: np.ndarray
 
 
 class TabularTransformer(TransformerMixin, BaseEstimator):
@@ -60,7 +40,9 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         Most quantile bins in a numeric column.
     min_rows_per_value : int, default=5
         No value held by fewer training rows is stored: rarer categories share one code, rarer
-        numbers go through quantiles that are means of at least this many rows.
+        numbers go through quantiles that are means of at least this many rows, and numbers in a
+        column with fewer present cells count as missing. Kept in any case: both booleans, and the
+        categories that the dtype of a pandas ``category`` declares.
     rows_per_bin : int, default=10
         Least number of training rows in a quantile bin.
     copy_columns : bool, default=True
@@ -90,16 +72,28 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
     ----------
     .. [1] Xu et al., "Modeling Tabular Data using Conditional GAN", NeurIPS 2019, section 4.2.
 
+    Notes
+    -----
+    ``transform`` counts a category that fit did not see as a rare one, a number out of the range
+    as the nearest end of it, and a missing cell in a column where fit saw none as the column's
+    most frequent value. A list of rows comes back as an array.
+
     Examples
     --------
     >>> import pandas as pd
     >>> from skvae.tabular import TabularTransformer
-    >>> table = pd.DataFrame({"age": [20, 30, 30, 40, None] * 4, "sex": ["f", "m"] * 10})
+    >>> table = pd.DataFrame(
+    ...     {"age": [20, 30, 30, 40, None] * 5, "sex": ["f", "m", "m", "f", "f"] * 5}
+    ... )
     >>> transformer = TabularTransformer().fit(table)
     >>> [str(name) for name in transformer.get_feature_names_out()]
-    ['age__mode', 'age__place', 'sex__level']
+    ['age__mode', 'sex__level']
+    >>> transformer.transform(table)[:3]
+    array([[0., 0.],
+           [1., 1.],
+           [1., 1.]])
     >>> transformer.inverse_transform(transformer.transform(table)).equals(table)
-    False
+    True
     """
 
     _parameter_constraints: dict = {
@@ -175,7 +169,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         for schema, column in zip(self.schema_, cells, strict=True):
             self.encoders_.append(self._make_encoder(schema).fit(column))
         if self.copy_columns and self.numeric_encoding == "quantile":
-            self._find_copies(cells)
+            find_copies(self.encoders_, self.schema_, cells)
         encoded = self._encode(cells, places, np.random.default_rng(self._seed))
         self._describe_codes(cells, encoded.codes)
         self._warn_of_fresh_labels()
@@ -328,27 +322,18 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             return CategoricalEncoder(schema, self.min_rows_per_value)
         if self.numeric_encoding == "mixture":
             return MixtureEncoder(
-                self.min_rows_per_value, integer=schema.integer, random_state=self._seed
+                self.min_rows_per_value,
+                integer=schema.integer,
+                random_state=self._seed,
+                precision=schema.precision,
             )
         return QuantileEncoder(
-            self.n_bins, self.min_rows_per_value, self.rows_per_bin, integer=schema.integer
+            self.n_bins,
+            self.min_rows_per_value,
+            self.rows_per_bin,
+            integer=schema.integer,
+            precision=schema.precision,
         )
-
-    def _find_copies(self, cells) -> None:
-        """Let binned columns copy from earlier ones that they often equal."""
-        binned = [
-            index
-            for index, encoder in enumerate(self.encoders_)
-            if isinstance(encoder, QuantileEncoder)
-            and encoder.n_bins_ > 1
-            and self.schema_[index].offset == 0
-        ]
-        for rank, index in enumerate(binned):
-            encoder, values = self.encoders_[index], cells[index]
-            free = ~np.isin(values, encoder.atoms_)
-            shares = [(float(np.mean((values == cells[i]) & free)), i) for i in binned[:rank]]
-            often = sorted((pair for pair in shares if pair[0] >= MIN_COPY_SHARE), reverse=True)
-            encoder.copies_ = [source for _, source in often[:MAX_COPY_SOURCES]]
 
     def _encode(self, cells, places: bool, rng=None) -> EncodedTable:
         n_rows = len(cells[0])
@@ -361,7 +346,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             if isinstance(encoder, MixtureEncoder):
                 codes[:, index], place = encoder.encode(column, rng)
             else:
-                codes[:, index], place = encoder.encode(column, _copied(encoder, column, cells))
+                codes[:, index], place = encoder.encode(column, copied_from(encoder, column, cells))
             if places:
                 inside[:, index] = place
         return EncodedTable(codes, inside)
@@ -375,10 +360,13 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             encoder.code_counts_ = np.bincount(code, minlength=encoder.n_codes_)
             scores = None
             if encoder.ordinal:
-                order = code.astype(float) if isinstance(encoder, CategoricalEncoder) else column
-                if encoder.has_missing_:
-                    order = np.where(code == encoder.n_codes_ - 1, np.nan, order)
-                scores = _mean_ranks(order, code, encoder.code_counts_)
+                if isinstance(encoder, CategoricalEncoder):
+                    # Neither what is rare nor what is missing has a place in the order.
+                    order = np.where(code < len(encoder.levels_), code, np.nan)
+                else:
+                    missing = encoder.has_missing_ & (code == encoder.n_codes_ - 1)
+                    order = np.where(missing, np.nan, column)
+                scores = mean_ranks(order, code, encoder.code_counts_)
             self.code_scores_.append(scores)
 
     def _warn_of_fresh_labels(self) -> None:
@@ -403,28 +391,3 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
-
-
-def _copied(encoder: QuantileEncoder, values: np.ndarray, cells) -> np.ndarray | None:
-    """Which of its sources each cell equals, the first of several; -1 for none."""
-    if not encoder.copies_:
-        return None
-    copy_of = np.full(len(values), -1)
-    for rank in reversed(range(len(encoder.copies_))):
-        copy_of[values == cells[encoder.copies_[rank]]] = rank
-    return copy_of
-
-
-def _mean_ranks(order: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean rank in (0, 1) of the rows behind each code; .5 for the missing ones."""
-    present = ~np.isnan(order)
-    if not present.any():
-        return np.full(len(counts), 0.5)
-    ranks = (rankdata(order[present]) - 0.5) / present.sum()
-    sums = np.bincount(codes[present], weights=ranks, minlength=len(counts))
-    seen = np.bincount(codes[present], minlength=len(counts))
-    known = np.flatnonzero(seen)
-    # A code without rows lies between its neighbours.
-    scores = np.interp(np.arange(len(counts)), known, sums[known] / seen[known])
-    scores[(seen == 0) & (counts > 0)] = 0.5
-    return np.clip(scores, 0.001, 0.999)
