@@ -119,6 +119,8 @@ class TorchEstimator(BaseEstimator):
         self.n_iter_ = result.n_epochs
         if result.best_epoch is not None:
             self.best_epoch_ = result.best_epoch
+        elif hasattr(self, "best_epoch_"):
+            del self.best_epoch_  # of an earlier fit
 
     def __getstate__(self):
         state = super().__getstate__().copy()

@@ -433,7 +433,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
 
     @property
     def _n_features_out(self):
-        return self.n_components
+        return self.model_.latent_dim  # not there, and so no names, before fit
 
     def _check_combinations(self) -> None:
         """Refuse parameters that do not go together."""
