@@ -50,6 +50,8 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
     if reset:
         estimator._container = ("array", X.dtype)
     frame = pd.DataFrame(X, copy=False)
+    if not reset and estimator._container[0] == "frame":
+        frame.columns = estimator._container[1]  # an array's columns stand as in fit
     return frame.infer_objects() if X.dtype == object else frame
 
 
