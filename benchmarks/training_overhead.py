@@ -29,13 +29,8 @@ from skvae.training.subnormals import flushed_subnormals
 
 def matrix_products(model: AutoregressiveTVAE, batch_size: int) -> list[tuple[int, ...]]:
     """Shapes (batch, m, k, n) of the products of one forward pass of the decoder and encoder."""
-    width, d, latent = model.width, model.embedding_dim, model.latent_dim
-    shapes = [(1, batch_size, latent, model.n_columns * width)]
-    shapes += [
-        (1, batch_size, (stop - 1) * d, (stop - start) * width)
-        for start, stop in model.groups
-        if stop > 1
-    ]
+    width, causal = model.width, model.causal
+    shapes = [(1, batch_size, *weight.shape) for weight in causal.weights]
     shapes += [(model.n_columns, batch_size, width, width) for _ in model.block_weights]
     shapes += [
         (len(bucket.columns), batch_size, width, bucket.width) for bucket in model.layout.buckets

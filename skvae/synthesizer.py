@@ -485,7 +485,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
             n_rows -= round(self.validation_fraction * n_rows)
         n_epochs = self.max_epochs
         if n_epochs == "auto":
-            n_epochs = automatic_epochs(n_rows, self.batch_size)
+            n_codes = int(self.transformer_.cardinalities_.sum())
+            n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
         steps_per_epoch = max(1, round(n_rows / self.batch_size))
         if self.max_steps is not None:
             n_epochs = max(1, min(n_epochs, math.ceil(self.max_steps / steps_per_epoch)))
@@ -571,10 +572,10 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         return tags
 
 
-def automatic_epochs(n_rows: int, batch_size: int) -> int:
-    """Passes over a table of ``n_rows``: 2,000 steps, but at least 12 epochs and at most 30."""
-    steps_per_epoch = n_rows / batch_size
-    return round(min(max(2000 / steps_per_epoch, 12), 30))
+def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
+    """Passes over a table: at least 12 and at most 30, more steps where it has more codes."""
+    steps = 1200 + n_codes / 2
+    return round(min(max(steps * batch_size / n_rows, 12), 30))
 
 
 def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Tensor:

@@ -150,7 +150,8 @@ class TestCategoricalHeads:
         """Log probabilities of one column, from its own rows of the table."""
         first = int(heads.layout.offsets[column])
         n_codes = self.CARDINALITIES[column]
-        scores = hidden[column] @ flat[first : first + n_codes].T + heads.column_bias(column)
+        features = hidden[heads.layout.order.index(column)]
+        scores = features @ flat[first : first + n_codes].T + heads.column_bias(column)
         return F.log_softmax(scores, dim=1)
 
     def test_log_prob_is_the_sum_of_each_columns_log_softmax(self):

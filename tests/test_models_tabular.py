@@ -243,9 +243,9 @@ class TestAutoregressiveGradients:
 
     def test_causal_weights_are_reached_exactly_where_they_are_causal(self):
         model = self.backward()
-        assert len(model.groups) == 2
-        for rank, weight in enumerate(model.causal_weights):
-            mask = model.get_buffer(f"causal_mask_{rank}")
+        assert len(model.causal.groups) == 2
+        for rank, weight in enumerate(model.causal.weights):
+            mask = model.causal.get_buffer(f"mask_{rank}")
             assert torch.equal(weight.grad != 0, mask.bool())
 
     def test_every_code_is_reached_and_no_padding_is(self):

@@ -52,6 +52,8 @@ class CodeLayout:
     Attributes
     ----------
     buckets : list of Bucket
+    order : list of int
+        The columns, bucket by bucket.
     offsets : int64 array of shape (n_columns,)
         Place of each column's first code in the flat layout.
     size : int
@@ -74,6 +76,7 @@ class CodeLayout:
             group.append(column)
             filled += width
         self._close(group)
+        self.order = [column for bucket in self.buckets for column in bucket.columns]
 
     def _close(self, group: list[int]) -> None:
         columns = tuple(sorted(group))
@@ -201,8 +204,6 @@ class CategoricalHeads(nn.Module):
     def __init__(self, layout: CodeLayout, counts: Sequence[np.ndarray]) -> None:
         super().__init__()
         self.layout = layout
-        order = [column for bucket in layout.buckets for column in bucket.columns]
-        self.register_buffer("column_order", torch.tensor(order), persistent=False)
         logs = [np.log((count + 0.5) / (count + 0.5).sum()) for count in counts]
         # A code without training rows is given likelihood in scoring, but is never drawn.
         blocked = [np.where(count > 0, 0.0, PADDING_LOGIT) for count in counts]
@@ -229,16 +230,13 @@ class CategoricalHeads(nn.Module):
         Parameters
         ----------
         hidden : Tensor of shape (n_columns, batch, width)
-            Features of each column.
+            Features of each column, in the order of the buckets (``CodeLayout.order``).
         tables : sequence of Tensor of shape (columns, codes, width)
             One vector for each code, by bucket.
         """
-        # Put in the order of the buckets once: picking each bucket's columns from the whole would
-        # cost a zero-filled gradient of the whole for each.
-        sorted_hidden = hidden.index_select(0, self.get_buffer("column_order"))
         sizes = [len(bucket.columns) for bucket in self.layout.buckets]
         out = []
-        for rank, features in enumerate(sorted_hidden.split(sizes)):
+        for rank, features in enumerate(hidden.split(sizes)):
             bias = self.get_parameter(f"block{rank}_bias") + self.get_buffer(f"padding_{rank}")
             out.append(torch.baddbmm(bias[:, None, :], features, tables[rank].transpose(1, 2)))
         return out

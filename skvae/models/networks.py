@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from skvae.models.core import LOG_VAR_RANGE
+
+
+# Products of a causal layer: more waste less, but each is smaller.
+MAX_COLUMN_GROUPS = 6
+MIN_GROUP_SIZE = 4
 
 
 class ResidualBlock(nn.Module):
@@ -79,3 +88,119 @@ class GaussianHead(nn.Module):
         """Return ``mu`` and ``log_var``, each of shape (batch, latent_dim)."""
         mu, log_var = self.linear(features).chunk(2, dim=-1)
         return mu, torch.clamp(log_var, *LOG_VAR_RANGE)
+
+
+class CausalColumns(nn.Module):
+    """A linear map into each column from a latent and the columns before it.
+
+    Columns are taken in groups, each one product with the latent and all columns before the
+    group's last; a fixed mask within the group makes it causal.
+
+    Parameters
+    ----------
+    n_columns : int
+        Number of columns.
+    latent_dim : int
+        Size of the latent.
+    embedding_dim : int
+        Size of the vector of a column on the way in.
+    width : int
+        Size of the features of a column on the way out.
+    order : sequence of int
+        The order in which the columns' features come out.
+    """
+
+    def __init__(
+        self,
+        n_columns: int,
+        latent_dim: int,
+        embedding_dim: int,
+        width: int,
+        order: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.n_columns, self.width = n_columns, width
+        self.latent_dim, self.embedding_dim = latent_dim, embedding_dim
+        n_groups = min(MAX_COLUMN_GROUPS, max(1, n_columns // MIN_GROUP_SIZE))
+        bounds = np.linspace(0, n_columns, n_groups + 1).round().astype(int).tolist()
+        self.groups: list[tuple[int, int]] = list(itertools.pairwise(bounds))
+        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(n_columns * width))
+        self.weights = nn.ParameterList()
+        for rank, (start, stop) in enumerate(self.groups):
+            n_out = (stop - start) * width
+            seen = torch.randn((stop - 1) * embedding_dim, n_out)
+            seen *= math.sqrt(2 / (n_columns * embedding_dim))
+            source = torch.arange(stop - 1).repeat_interleave(embedding_dim)
+            target = torch.arange(start, stop).repeat_interleave(width)
+            causal = (source[:, None] < target).float()
+            latent = torch.randn(latent_dim, n_out) * latent_dim**-0.5
+            mask = torch.cat([torch.ones_like(latent), causal])
+            self.weights.append(nn.Parameter(torch.cat([latent, seen]) * mask))
+            self.register_buffer(f"mask_{rank}", mask, persistent=False)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Map the context to the features of each column.
+
+        Parameters
+        ----------
+        context : Tensor of shape (batch, latent_dim + n_columns * embedding_dim)
+            The latent, then the vectors of the columns.
+
+        Returns
+        -------
+        Tensor of shape (n_columns, batch, width)
+            With the columns in ``order``.
+        """
+        masked = [
+            weight * self.get_buffer(f"mask_{rank}") for rank, weight in enumerate(self.weights)
+        ]
+        widths = [(stop - start) * self.width for start, stop in self.groups]
+        return _TriangularProduct.apply(context, self.bias, self.order, widths, *masked)
+
+    def weight_into(self, column: int) -> tuple[Tensor, Tensor]:
+        """Return one column's weights: from the latent, and from each column before it.
+
+        Returns
+        -------
+        latent : Tensor of shape (latent_dim, width)
+        columns : Tensor of shape (column, embedding_dim, width)
+        """
+        rank = next(rank for rank, (_, stop) in enumerate(self.groups) if column < stop)
+        first = (column - self.groups[rank][0]) * self.width
+        weight = self.weights[rank][:, first : first + self.width]
+        latent, seen = weight.split([self.latent_dim, len(weight) - self.latent_dim])
+        before = seen[: column * self.embedding_dim]
+        return latent, before.view(column, self.embedding_dim, self.width)
+
+
+class _TriangularProduct(torch.autograd.Function):
+    """``[x[:, :k_g] @ W_g for each g]`` side by side, plus a bias, cut into sorted columns.
+
+    Left to autograd, the gradient of ``x`` would be a zero-filled copy for each slice, and their
+    sum; here it is one buffer that each product adds to.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, order: Tensor, widths: list[int], *weights: Tensor
+    ) -> Tensor:
+        out = bias.repeat(len(x), 1)
+        for part, weight in zip(out.split(widths, dim=1), weights, strict=True):
+            part.addmm_(x[:, : len(weight)], weight)
+        ctx.save_for_backward(x, order, *weights)
+        ctx.widths = widths
+        return out.view(len(x), len(order), -1).transpose(0, 1).index_select(0, order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, order, *weights = ctx.saved_tensors
+        flat = grad.index_select(0, order.argsort()).transpose(0, 1).flatten(1)
+        grad_x = torch.zeros_like(x)
+        grad_weights = []
+        for part, weight in zip(flat.split(ctx.widths, dim=1), weights, strict=True):
+            seen = len(weight)
+            grad_x[:, :seen].addmm_(part, weight.T)
+            grad_weights.append(x[:, :seen].T @ part)
+        return grad_x, flat.sum(0), None, None, *grad_weights

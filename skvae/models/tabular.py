@@ -17,11 +17,8 @@ from torch.nn import functional as F
 
 from skvae.models.code_tables import CategoricalHeads, CodeLayout, CodeTable, draw_codes
 from skvae.models.core import GaussianVAE
-from skvae.models.networks import GaussianHead, ResidualTrunk, relu_mlp
+from skvae.models.networks import CausalColumns, GaussianHead, ResidualTrunk, relu_mlp
 
-# Products of the decoder's causal first layer: more waste less, but each is smaller.
-MAX_COLUMN_GROUPS = 6
-MIN_GROUP_SIZE = 4
 # Rows decoded at a time: their features stay in the processor's cache.
 DECODE_ROWS = 2048
 
@@ -110,7 +107,7 @@ class AutoregressiveTVAE(TabularVAE):
     ) -> None:
         super().__init__(cardinalities, latent_dim)
         n_columns, width = self.n_columns, column_hidden[0]
-        self.width, self.embedding_dim = width, embedding_dim
+        self.width = width
         # Encoder: a sum of one vector for each cell, then a residual trunk.
         self.encoder_table = CodeTable(
             self.layout,
@@ -126,11 +123,9 @@ class AutoregressiveTVAE(TabularVAE):
         self.input_table = CodeTable(
             self.layout, embedding_dim, scores, basis_size=8, free_std=1.0, smooth_std=8**-0.5
         )
-        self.latent_weight = nn.Parameter(
-            torch.randn(latent_dim, n_columns * width) * latent_dim**-0.5
+        self.causal = CausalColumns(
+            n_columns, latent_dim, embedding_dim, width, self.layout.order
         )
-        self.first_bias = nn.Parameter(torch.zeros(n_columns * width))
-        self._build_causal_layer()
         self.block_weights = nn.ParameterList()
         self.block_biases = nn.ParameterList()
         for _ in column_hidden[1:]:
@@ -142,28 +137,6 @@ class AutoregressiveTVAE(TabularVAE):
         )
         self.heads = CategoricalHeads(self.layout, counts)
 
-    def _build_causal_layer(self) -> None:
-        """Weights from each column to those after it, in groups of columns.
-
-        A group is one product with all columns before its last; a fixed mask makes it causal. The
-        groups are separate parameters: slices of a single one would cost its whole size in zeros
-        on the way back.
-        """
-        n_columns, d = self.n_columns, self.embedding_dim
-        n_groups = min(MAX_COLUMN_GROUPS, max(1, n_columns // MIN_GROUP_SIZE))
-        bounds = np.linspace(0, n_columns, n_groups + 1).round().astype(int)
-        self.groups = [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-        self.causal_weights = nn.ParameterList()
-        std = math.sqrt(2 / (n_columns * d))
-        for rank, (start, stop) in enumerate(self.groups):
-            seen = stop - 1
-            weight = torch.randn(seen * d, (stop - start) * self.width) * std
-            source = torch.arange(seen).repeat_interleave(d)
-            target = torch.arange(start, stop).repeat_interleave(self.width)
-            mask = (source[:, None] < target[None, :]).float()
-            self.causal_weights.append(nn.Parameter(weight * mask))
-            self.register_buffer(f"causal_mask_{rank}", mask, persistent=False)
-
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
         cells = F.embedding_bag(x[0] + self.offsets, self.encoder_table(), mode="sum")
@@ -171,18 +144,8 @@ class AutoregressiveTVAE(TabularVAE):
 
     def decode(self, z: Tensor, x: tuple[Tensor, ...]) -> list[Tensor]:
         """Return the logits of each bucket of columns, given the columns before each."""
-        batch = len(z)
-        seen = F.embedding(x[0] + self.offsets, self.input_table()).view(batch, -1)
-        hidden = torch.addmm(self.first_bias, z, self.latent_weight)
-        parts = []
-        # Split at once: the gradient of many slices would be as many zero-filled copies.
-        slices = hidden.split([(stop - start) * self.width for start, stop in self.groups], dim=1)
-        for rank, ((start, stop), part) in enumerate(zip(self.groups, slices, strict=True)):
-            if stop > 1:
-                weight = self.causal_weights[rank] * self.get_buffer(f"causal_mask_{rank}")
-                part = torch.addmm(part, seen[:, : (stop - 1) * self.embedding_dim], weight)
-            parts.append(part.view(batch, stop - start, self.width).transpose(0, 1))
-        h = F.silu(torch.cat(parts))
+        seen = F.embedding(x[0] + self.offsets, self.input_table()).flatten(1)
+        h = F.silu(self.causal(torch.cat([z, seen], dim=1)))
         for weight, bias in zip(self.block_weights, self.block_biases, strict=True):
             h = h + F.silu(torch.baddbmm(bias, h, weight))
         return self.heads.logits(h, self.head_table.blocks())
@@ -219,21 +182,17 @@ class AutoregressiveTVAE(TabularVAE):
         What a code adds to the first layer is the same in each row: it is computed once for each
         code, so that a row costs a sum of vectors where training has a matrix product.
         """
-        width, d = self.width, self.embedding_dim
-        own = slice(column * width, (column + 1) * width)
-        rank, start = next(
-            (rank, start) for rank, (start, stop) in enumerate(self.groups) if column < stop
-        )
-        inside = slice((column - start) * width, (column - start + 1) * width)
-        causal = self.causal_weights[rank][: column * d, inside].view(column, d, width)
+        width = self.width
+        latent_weight, causal = self.causal.weight_into(column)
+        bias = self.causal.bias[column * width : (column + 1) * width]
         added = vectors.new_zeros(self.layout.size, width)
         for source in range(column):
             first = int(self.layout.offsets[source])
             codes = slice(first, first + self.cardinalities[source])
             added[codes] = vectors[codes] @ causal[source]
-        latent_weight, bias = self.latent_weight[:, own], self.first_bias[own]
+        place = self.layout.order.index(column)
         blocks = [
-            (weight[column], block_bias[column, 0])
+            (weight[place], block_bias[place, 0])
             for weight, block_bias in zip(self.block_weights, self.block_biases, strict=True)
         ]
         first = int(self.layout.offsets[column])
