@@ -3,13 +3,13 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from skvae.tabular import infer_schema
 
-pa = pytest.importorskip("pyarrow")
-
 NUMBERS = [3, 1, 4, 1, 5, 9, 2, 6]
+SINGLE = ("float32", "float[pyarrow]")
 
 
 def schema_of(column, **kwargs):
@@ -41,6 +41,8 @@ def test_numbers_are_numeric_and_come_back_under_their_dtype(dtype, integer):
     column = pd.Series(cells, dtype=dtype)
     schema = schema_of(column)
     assert (schema.kind, schema.integer, schema.offset) == ("numeric", integer, None)
+    bits = 16 if "16" in str(dtype) else 32 if str(dtype).lower() in SINGLE else 64
+    assert integer or schema.precision == np.finfo(f"float{bits}").eps
     values = schema.read_numbers(column)
     assert values.dtype == np.float64
     assert values.tolist() == NUMBERS

@@ -141,7 +141,7 @@ class MixtureEncoder:
 
     def _standardise(self, values: np.ndarray) -> np.ndarray:
         distances = (values[:, None] - self.means_) / self.stds_
-        return distances.clip(-1e100, 1e100)  # their squares must not overflow
+        return distances.clip(-1e150, 1e150)  # their squares must not overflow
 
     def decode(self, codes: np.ndarray, places: np.ndarray, earlier=None) -> np.ndarray:
         """Return the values behind codes and places; NaN for missing cells."""
