@@ -38,6 +38,8 @@ class CategoricalEncoder:
     ----------
     levels_ : ndarray of shape (n_levels,)
         Stored levels.
+    content_ : str
+        What fit found in the column: "string", "boolean", "categories" (of a pandas dtype), ...
     fresh_labels_ : bool
         Whether ``unknown`` is decoded as a fresh label.
     n_codes_ : int
@@ -126,12 +128,9 @@ class CategoricalEncoder:
 
     def _refuse_other_content(self, unseen: pd.Series) -> None:
         """Raise where cells that fit did not see cannot be categories of this column."""
-        allowed = {"string": str, "boolean": bool}.get(self.content_, Hashable)
+        held, allowed = _CONTENTS.get(self.content_, ("categories", Hashable))
         for cell in unseen:
             if not isinstance(cell, allowed):
-                held = (
-                    f"{self.content_}s" if self.content_ in ("string", "boolean") else "categories"
-                )
                 raise ValueError(
                     f"Column {self.schema.name!r} held {held} in fit, but now holds {cell!r} of "
                     f"type {type(cell).__name__}. Give the column the dtype it had in fit."
@@ -154,7 +153,7 @@ class CategoricalEncoder:
             codes = codes.copy()
             codes[unknown] = rng.choice(n_levels, size=len(unknown), p=counts / counts.sum())
         elif len(unknown):
-            absent = absent | True  # fit saw missing cells only
+            absent = np.ones(len(codes), bool)  # fit saw missing cells only
         if absent.any():
             codes = np.where(absent, len(labels), codes)
         return self._write(codes, labels, bool(absent.any()))
