@@ -113,13 +113,21 @@ def test_the_unit_of_the_column_does_not_matter(two_humps, encoder):
         np.testing.assert_allclose(means, np.sort(encoder.means_), atol=1e-2)
 
 
-@pytest.mark.parametrize("n_rows", [5, 30, 300])
+@pytest.mark.parametrize("n_rows", [20, 100, 400])
 def test_no_mode_rests_on_fewer_rows_than_allowed(n_rows):
-    rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(size=n_rows - 2), [1e6, 1e6 + 7]])
+    values = np.random.default_rng(0).standard_cauchy(n_rows)
     encoder, _, _ = fitted(values)
-    assert encoder.range_[1] < 1e6 * 0.41
-    assert (np.abs(encoder.means_ - 1e6) > 1e5).all()
+    weights = np.exp(encoder._log_weights)
+    assert (weights * n_rows >= 5).all()
+    through, _, _ = fitted(values, min_rows_per_value=1)
+    assert len(through.means_) > len(encoder.means_)
+
+
+def test_lone_extremes_are_averaged_with_their_neighbours():
+    values = np.concatenate([np.random.default_rng(0).normal(size=300), [1e6, 1e6 + 7]])
+    encoder, codes, places = fitted(values)
+    assert encoder.range_[1] < 0.41 * 1e6
+    assert encoder.decode(codes, places).max() <= encoder.range_[1]
 
 
 @pytest.mark.parametrize("n_present", [0, 4])
