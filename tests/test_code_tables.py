@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skvae.models import CategoricalHeads, CodeLayout, CodeTable, draw_codes
+from skvae.models import CategoricalHeads, CodeLayout, CodeTable, SegmentedSoftmax, draw_codes
 from skvae.models.code_tables import MAX_PADDING, PADDING_LOGIT
 
 CARDINALITIES = [
@@ -265,3 +265,35 @@ class TestDrawCodes:
     def test_large_logits_do_not_overflow(self):
         codes = draw_codes(torch.tensor([[500.0, 0.0], [0.0, 500.0]]), seeded())
         assert codes.tolist() == [0, 1]
+
+
+class TestSegmentedSoftmax:
+    SIZES = [3, 1, 7]
+
+    def reference(self, scores, codes):
+        parts = scores.split(self.SIZES, dim=1)
+        return sum(
+            part.log_softmax(1).gather(1, codes[:, [column]])[:, 0]
+            for column, part in enumerate(parts)
+        )
+
+    @pytest.mark.parametrize("spread", [1.0, 300.0], ids=["usual", "underflowing"])
+    def test_values_and_gradients_are_those_of_a_log_softmax_for_each_column(self, spread):
+        softmax = SegmentedSoftmax([np.ones(size) for size in self.SIZES])
+        scores = spread * torch.randn(40, 11, generator=seeded(1))
+        scores.requires_grad_()
+        codes = torch.stack(
+            [torch.randint(size, (40,), generator=seeded(size)) for size in self.SIZES], dim=1
+        )
+        weights = torch.rand(40, generator=seeded(2))
+        found = softmax.log_prob(scores, codes + torch.tensor([0, 3, 4]))
+        expected = self.reference(scores, codes)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(
+            *(
+                torch.autograd.grad((weights * value).sum(), scores)[0]
+                for value in (found, expected)
+            ),
+            atol=1e-5,
+            rtol=1e-4,
+        )

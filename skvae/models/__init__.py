@@ -1,6 +1,12 @@
 """Torch modules: the core, the likelihoods and the models."""
 
-from skvae.models.code_tables import CategoricalHeads, CodeLayout, CodeTable, draw_codes
+from skvae.models.code_tables import (
+    CategoricalHeads,
+    CodeLayout,
+    CodeTable,
+    SegmentedSoftmax,
+    draw_codes,
+)
 from skvae.models.core import (
     GaussianVAE,
     LossResult,
@@ -18,6 +24,7 @@ __all__ = [
     "FactorizedTVAE",
     "GaussianVAE",
     "LossResult",
+    "SegmentedSoftmax",
     "TabularVAE",
     "VAEOutput",
     "draw_codes",

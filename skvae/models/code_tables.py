@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Logit of the padding: its probability is 0 in float32.
 PADDING_LOGIT = -1e4
+# Below this share of the row's largest logit, a segment's softmax is computed on its own.
+MIN_SEGMENT_WEIGHT = 1e-20
 # A bucket may be padded by this share of its own size.
 MAX_PADDING = 0.3
 
@@ -262,6 +266,70 @@ class CategoricalHeads(nn.Module):
                 bias = bias + self.get_buffer(f"blocked_{rank}")[row]
                 return bias[: self.layout.cardinalities[column]]
         raise IndexError(column)
+
+
+class SegmentedSoftmax(nn.Module):
+    """One softmax for each column over its segment of a flat row of logits.
+
+    For logits that come out of a single product: nothing is padded or copied.
+
+    Parameters
+    ----------
+    counts : sequence of ndarray of shape (n_codes,)
+        Training rows behind each code of each column.
+    """
+
+    def __init__(self, counts: Sequence[np.ndarray]) -> None:
+        super().__init__()
+        self.sizes = [len(count) for count in counts]
+        membership = torch.block_diag(*[torch.ones(size, 1) for size in self.sizes])
+        self.register_buffer("membership", membership, persistent=False)
+        # A code without training rows is given likelihood in scoring, but is never drawn.
+        blocked = torch.from_numpy(np.concatenate(counts) == 0) * PADDING_LOGIT
+        self.register_buffer("blocked", blocked, persistent=False)
+
+    def log_prob(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the log probability of one code of each column, summed, of shape (batch,).
+
+        Parameters
+        ----------
+        scores : Tensor of shape (batch, sum of sizes)
+            Logits, column after column.
+        targets : int64 Tensor of shape (batch, n_columns)
+            Positions of the codes in the flat row.
+        """
+        return _SegmentedLogProb.apply(scores, targets, self.membership, self.sizes)
+
+
+class _SegmentedLogProb(torch.autograd.Function):
+    """Log softmax of segments, by one exponential and one product with their membership."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, targets: Tensor, membership: Tensor, sizes: list[int]
+    ) -> Tensor:
+        shift = scores.amax(dim=1, keepdim=True)
+        weights = (scores - shift).exp_()
+        totals = weights @ membership
+        if totals.min() < MIN_SEGMENT_WEIGHT:
+            # A whole column lies so far below the row's largest logit that it underflows.
+            parts = [part.softmax(1) for part in scores.split(sizes, dim=1)]
+            logs = [part.log_softmax(1) for part in scores.split(sizes, dim=1)]
+            weights, totals = torch.cat(parts, dim=1), torch.ones_like(totals)
+            log_prob = torch.cat(logs, dim=1).gather(1, targets)
+        else:
+            log_prob = scores.gather(1, targets) - shift - totals.log()
+        ctx.save_for_backward(weights, totals, targets, membership)
+        return log_prob.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weights, totals, targets, membership = ctx.saved_tensors
+        outer = grad[:, None]
+        grad_scores = weights * (-outer / totals @ membership.T)
+        grad_scores.scatter_add_(1, targets, outer.expand_as(targets))
+        return grad_scores, None, None, None
 
 
 def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool = False) -> Tensor:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skvae.models.code_tables import CategoricalHeads, CodeLayout, CodeTable, draw_codes
+from skvae.models.code_tables import (
+    CategoricalHeads,
+    CodeLayout,
+    CodeTable,
+    SegmentedSoftmax,
+    draw_codes,
+)
 from skvae.models.core import GaussianVAE
 from skvae.models.networks import CausalColumns, GaussianHead, ResidualTrunk, relu_mlp
 
@@ -24,7 +30,7 @@ DECODE_ROWS = 2048
 
 
 class TabularVAE(GaussianVAE):
-    """What the two models of tables share: the layout of codes.
+    """What the two models of tables share: the columns' codes, and drawing them.
 
     Parameters
     ----------
@@ -37,9 +43,6 @@ class TabularVAE(GaussianVAE):
     def __init__(self, cardinalities: Sequence[int], latent_dim: int) -> None:
         super().__init__(latent_dim)
         self.cardinalities = [int(cardinality) for cardinality in cardinalities]
-        self.layout = CodeLayout(self.cardinalities)
-        offsets = torch.from_numpy(self.layout.offsets)
-        self.register_buffer("offsets", offsets, persistent=False)
 
     @property
     def n_columns(self) -> int:
@@ -106,6 +109,9 @@ class AutoregressiveTVAE(TabularVAE):
         embedding_dim: int = 16,
     ) -> None:
         super().__init__(cardinalities, latent_dim)
+        self.layout = CodeLayout(self.cardinalities)
+        offsets = torch.from_numpy(self.layout.offsets)
+        self.register_buffer("offsets", offsets, persistent=False)
         n_columns, width = self.n_columns, column_hidden[0]
         self.width = width
         # Encoder: a sum of one vector for each cell, then a residual trunk.
@@ -123,9 +129,7 @@ class AutoregressiveTVAE(TabularVAE):
         self.input_table = CodeTable(
             self.layout, embedding_dim, scores, basis_size=8, free_std=1.0, smooth_std=8**-0.5
         )
-        self.causal = CausalColumns(
-            n_columns, latent_dim, embedding_dim, width, self.layout.order
-        )
+        self.causal = CausalColumns(n_columns, latent_dim, embedding_dim, width, self.layout.order)
         self.block_weights = nn.ParameterList()
         self.block_biases = nn.ParameterList()
         for _ in column_hidden[1:]:
@@ -255,11 +259,13 @@ class FactorizedTVAE(TabularVAE):
         self.register_buffer(
             "place_modes", torch.tensor(list(place_modes), dtype=torch.int64), persistent=False
         )
-        n_places = len(place_columns)
-        n_inputs = sum(self.cardinalities) + n_places
+        starts = np.concatenate([[0], np.cumsum(self.cardinalities)[:-1]])
+        self.register_buffer("offsets", torch.from_numpy(starts), persistent=False)
+        n_places, n_codes = len(place_columns), sum(self.cardinalities)
+        n_inputs = n_codes + n_places
         bound = n_inputs**-0.5
         # The product of a weight matrix and one-hot rows is a sum of the matrix's columns.
-        self.input_table = nn.Parameter(_uniform(self.layout.size, hidden[0], bound=bound))
+        self.input_table = nn.Parameter(_uniform(n_codes, hidden[0], bound=bound))
         self.place_weight = nn.Parameter(_uniform(n_places, hidden[0], bound=bound))
         self.input_bias = nn.Parameter(_uniform(hidden[0], bound=bound))
         self.encoder = relu_mlp(hidden)
@@ -269,15 +275,11 @@ class FactorizedTVAE(TabularVAE):
         self.decoder = relu_mlp(decoder_widths)
         last = decoder_widths[-1]
         bound = last**-0.5
-        self.output_weight = nn.Parameter(_uniform(self.layout.size, last, bound=bound))
-        self.output_bias = nn.Parameter(_uniform(self.layout.size, bound=bound))
+        self.output_weight = nn.Parameter(_uniform(n_codes, last, bound=bound))
+        self.output_bias = nn.Parameter(_uniform(n_codes, bound=bound))
         self.place_head = nn.Linear(last, n_places) if n_places else None
         self.sigma = nn.Parameter(torch.full((n_places,), 0.1))
-        # Only the bookkeeping of the heads: here biases start like those of any linear layer.
-        self.heads = CategoricalHeads(self.layout, counts)
-        for rank in range(len(self.layout.buckets)):
-            bias = self.heads.get_parameter(f"block{rank}_bias").requires_grad_(False)
-            bias.zero_()
+        self.softmax = SegmentedSoftmax(counts)
 
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
@@ -289,15 +291,10 @@ class FactorizedTVAE(TabularVAE):
         features = self.encoder(F.relu(cells))
         return self.mu(features), self.log_var(features)
 
-    def decode(self, z: Tensor, x: tuple[Tensor, ...] = ()) -> tuple[list[Tensor], Tensor | None]:
-        """Return the logits of each bucket of columns, and the means of the places."""
+    def decode(self, z: Tensor, x: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of all codes, and the means of the places."""
         h = self.decoder(z)
-        scores = torch.addmm(self.output_bias, h, self.output_weight.T)
-        logits = []
-        for rank, bucket in enumerate(self.layout.buckets):
-            stop = bucket.start + len(bucket.columns) * bucket.width
-            block = scores[:, bucket.start : stop].view(len(z), len(bucket.columns), bucket.width)
-            logits.append((block + self.heads.get_buffer(f"padding_{rank}")).transpose(0, 1))
+        logits = torch.addmm(self.output_bias, h, self.output_weight.T)
         means = None if self.place_head is None else torch.tanh(self.place_head(h))
         return logits, means
 
@@ -305,7 +302,7 @@ class FactorizedTVAE(TabularVAE):
         """Return log p(codes, places | z) of each row, in nats, of shape (batch,)."""
         codes, places = x
         logits, means = params
-        total = self.heads.log_prob(codes, logits)
+        total = self.softmax.log_prob(logits, codes + self.offsets)
         if means is not None:
             deviation = (places[:, self.place_columns] - means) / self.sigma
             gaussian = 0.5 * deviation.square() + self.sigma.log() + 0.5 * math.log(2 * math.pi)
@@ -328,12 +325,9 @@ class FactorizedTVAE(TabularVAE):
         for start in range(0, len(z), DECODE_ROWS):
             rows = slice(start, start + DECODE_ROWS)
             logits, means = self.decode(z[rows])
-            for bucket, (rank, scores) in zip(
-                self.layout.buckets, enumerate(logits), strict=True
-            ):
-                scores = scores + self.heads.get_buffer(f"blocked_{rank}")[:, None, :]
-                drawn = draw_codes(scores.reshape(-1, bucket.width), generator, argmax)
-                codes[rows, list(bucket.columns)] = drawn.view(len(bucket.columns), -1).T
+            segments = (logits + self.softmax.blocked).split(self.cardinalities, dim=1)
+            for column, scores in enumerate(segments):
+                codes[rows, column] = draw_codes(scores, generator, argmax)
             if means is not None:
                 noise = torch.randn(means.shape, device=z.device, generator=generator)
                 places[rows, self.place_columns] = torch.addcmul(means, self.sigma, noise)
