@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 
-import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
+import skvae.models
 from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
 
 
@@ -81,6 +81,14 @@ class TorchEstimator(BaseEstimator):
             raise ValueError(f"Unknown preset {name!r}. The presets are {sorted(presets)}.")
         return cls(**{**presets[name], **params})
 
+    def _build_model(self, spec: tuple[str, dict], seed: int) -> torch.nn.Module:
+        """Build the module of ``skvae.models`` that a spec names, and keep the spec for dumps."""
+        name, arguments = self._spec = spec
+        if name not in skvae.models.__all__:
+            raise ValueError(f"{name!r} is not a model of skvae.")
+        with isolated_torch_seed(seed):
+            return getattr(skvae.models, name)(**arguments)
+
     def _train(
         self,
         model: torch.nn.Module,
@@ -136,8 +144,7 @@ class TorchEstimator(BaseEstimator):
         arrays = state.pop("_model_state", None)
         super().__setstate__(state)
         if arrays is not None:
-            with isolated_torch_seed(0):  # the weights drawn here are overwritten
-                model = self._build_model()
+            model = self._build_model(self._spec, seed=0)  # its weights are overwritten
             # Copies: arrays may come from a read-only memory map.
             model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
             self.model_ = model.eval().to(_available(self.device))

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
+from skvae._estimator import TorchEstimator, resolve_device
 from skvae.models import (
     AutoregressiveTVAE,
     FactorizedTVAE,
@@ -74,7 +74,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Rows in a step.
     optimizer : {"adamw", "adam"}, default="adamw"
         Weight decay is decoupled in the first, part of the gradient in the second.
-    learning_rate : float, default=3e-3
+    learning_rate : float, default=5e-3
         Step size, after a short warm-up.
     learning_rate_schedule : {"cosine", "constant"}, default="cosine"
         Course of the learning rate.
@@ -199,7 +199,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         max_steps=None,
         batch_size=256,
         optimizer="adamw",
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         learning_rate_schedule="cosine",
         weight_decay=0.3,
         weight_averaging=0.995,
@@ -280,23 +280,22 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
             min_rows_per_value=self.min_rows_per_value,
             random_state=int(seeds[0]),
         )
-        encoded = transformer.fit_encode(X, places=self.numeric_encoding == "mixture")
+        encoded = transformer.fit_encode(X, places=self.decoder == "factorized")
         if hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
-        self.transformer_ = transformer
-        with isolated_torch_seed(int(seeds[1])):
-            model = self._build_model().to(device)
-        data = self._to_tensors(encoded, device)
+        model = self._build_model(self._model_spec(transformer), int(seeds[1])).to(device)
+        data = _to_tensors(model, encoded, device)
         result = self._train(
             model,
             data,
-            self._training_config(len(encoded.codes)),
+            self._training_config(len(encoded.codes), int(transformer.cardinalities_.sum())),
             seed=int(seeds[2]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
         )
         self._keep_history(result)
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
+        self.transformer_ = transformer
         self._take_columns_of(transformer)
         self.model_ = model
         return self
@@ -325,7 +324,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
             raise ValueError(
-                f"n_samples={n_samples!r} was asked for, expected a whole number of rows, 0 or more."
+                f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
         Z = self.sampler_.sample(int(n_samples), random_state=rng)
@@ -346,9 +345,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         """
         check_is_fitted(self)
         frame = read_table(self, X, reset=False)
-        encoded = self.transformer_.encode(frame, places=self.numeric_encoding == "mixture")
         model = self._double_model()
-        out = np.empty((len(encoded.codes), self.n_components))
+        encoded = self.transformer_.encode(frame, places=isinstance(model, FactorizedTVAE))
+        out = np.empty((len(encoded.codes), model.latent_dim))
         with torch.no_grad():
             for rows, batch in self._batches(encoded, model):
                 out[rows] = model.encode(batch)[0].cpu().numpy()
@@ -370,10 +369,11 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float32)
-        if Z.shape[1] != self.n_components:
+        latent_dim = self.model_.latent_dim
+        if Z.shape[1] != latent_dim:
             raise ValueError(
                 f"Z has {Z.shape[1]} features, but inverse_transform expects "
-                f"n_components={self.n_components}."
+                f"n_components={latent_dim}."
             )
         return self._decode(Z, 0, argmax=True, middle=True)
 
@@ -404,7 +404,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         device = next(model.parameters()).device
         noise = torch.randn(
             N_SCORE_DRAWS,
-            self.n_components,
+            model.latent_dim,
             generator=torch.Generator().manual_seed(0),
             dtype=torch.float64,
         ).to(device)
@@ -452,40 +452,38 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 "of a column's network are residual."
             )
 
-    def _build_model(self) -> TabularVAE:
-        """Build the torch module for the fitted transformer; called anew when a dump is loaded."""
-        transformer = self.transformer_
+    def _model_spec(self, transformer: TabularTransformer) -> tuple[str, dict]:
+        """Name and arguments of the torch module for a fitted transformer."""
         counts = [encoder.code_counts_ for encoder in transformer.encoders_]
+        shared = {
+            "cardinalities": transformer.cardinalities_.tolist(),
+            "counts": counts,
+            "latent_dim": self.n_components,
+            "hidden": tuple(self.hidden_layer_sizes),
+        }
         if self.decoder == "autoregressive":
-            return AutoregressiveTVAE(
-                transformer.cardinalities_,
-                transformer.code_scores_,
-                counts,
-                latent_dim=self.n_components,
-                hidden=tuple(self.hidden_layer_sizes),
-                column_hidden=tuple(self.column_layer_sizes),
-                embedding_dim=self.embedding_dim,
-            )
+            return "AutoregressiveTVAE", {
+                **shared,
+                "scores": transformer.code_scores_,
+                "column_hidden": tuple(self.column_layer_sizes),
+                "embedding_dim": self.embedding_dim,
+            }
         places = {
             column: len(encoder.means_)
             for column, encoder in enumerate(transformer.encoders_)
             if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
         }
-        return FactorizedTVAE(
-            transformer.cardinalities_,
-            counts,
-            place_columns=list(places),
-            place_modes=list(places.values()),
-            latent_dim=self.n_components,
-            hidden=tuple(self.hidden_layer_sizes),
-        )
+        return "FactorizedTVAE", {
+            **shared,
+            "place_columns": list(places),
+            "place_modes": list(places.values()),
+        }
 
-    def _training_config(self, n_rows: int) -> TrainingConfig:
+    def _training_config(self, n_rows: int, n_codes: int) -> TrainingConfig:
         if self.early_stopping:
             n_rows -= round(self.validation_fraction * n_rows)
         n_epochs = self.max_epochs
         if n_epochs == "auto":
-            n_codes = int(self.transformer_.cardinalities_.sum())
             n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
         steps_per_epoch = max(1, round(n_rows / self.batch_size))
         if self.max_steps is not None:
@@ -529,18 +527,10 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
         codes, places = self.model_.sample_columns(latents, generator=generator, argmax=argmax)
         places = places.cpu().numpy()
-        if middle and self.numeric_encoding == "quantile":
-            places[:] = 0.5
+        if middle and isinstance(self.model_, AutoregressiveTVAE):
+            places[:] = 0.5  # of a bin; the factorised model has means of its own
         frame = self.transformer_.decode(codes.cpu().numpy(), places, np.random.default_rng(seed))
         return restore_container(self, frame)
-
-    def _to_tensors(self, encoded, device) -> tuple[torch.Tensor, ...]:
-        codes = torch.from_numpy(encoded.codes).to(device)
-        if self.numeric_encoding == "mixture":
-            return codes, torch.from_numpy(encoded.places).to(device)
-        if self.decoder == "factorized":
-            return codes, codes.new_empty((len(codes), 0), dtype=torch.float32)
-        return (codes,)
 
     def _double_model(self) -> TabularVAE:
         """Copy the model in float64: a row's result then does not depend on its batch."""
@@ -550,7 +540,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     def _batches(self, encoded, model):
         """Slices of rows, and their tensors in the model's precision."""
         device = next(model.parameters()).device
-        data = self._to_tensors(encoded, device)
+        data = _to_tensors(model, encoded, device)
         for start in range(0, len(data[0]), SCORE_ROWS):
             rows = slice(start, start + SCORE_ROWS)
             yield rows, tuple(t[rows].double() if t.is_floating_point() else t[rows] for t in data)
@@ -572,8 +562,16 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         return tags
 
 
+def _to_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:
+    """Tensors that the model takes as a batch: codes, and places where it models them."""
+    codes = torch.from_numpy(encoded.codes).to(device)
+    if isinstance(model, AutoregressiveTVAE):
+        return (codes,)
+    return codes, torch.from_numpy(encoded.places).to(device)
+
+
 def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
-    """Passes over a table: at least 12 and at most 30, more steps where it has more codes."""
+    """Return the passes over a table: 12 to 30, with more steps where it has more codes."""
     steps = 1200 + n_codes / 2
     return round(min(max(steps * batch_size / n_rows, 12), 30))
 
