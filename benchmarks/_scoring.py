@@ -117,13 +117,13 @@ class Judge:
     def _dcr(self, coded):
         """Share of rows nearer to train than to an equally large holdout; ties count half."""
         n = min(len(self.holdout), len(self.train))
-        rows = coded.sample(min(N_DCR_ROWS, len(coded)), random_state=0)
+        rows = coded.sample(min(N_DCR_ROWS, len(coded)), random_state=11)
         rows, train, holdout = (
             self._ranked(table)
             for table in (
                 rows,
-                self.coded_train.sample(n, random_state=0),
-                self.coded_holdout.sample(n, random_state=0),
+                self.coded_train.sample(n, random_state=12),
+                self.coded_holdout.sample(n, random_state=13),
             )
         )
         to_train, to_holdout = _nearest(rows, train), _nearest(rows, holdout)

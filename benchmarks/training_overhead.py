@@ -125,14 +125,18 @@ def main() -> None:
                 times[name].append(cpu_milliseconds(step, 20))
     flop = 6 * sum(b * m * k * n for b, m, k, n in shapes)
     median = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{flop / 1e9:.3f} GFLOP a step in products, {flop / median['products'] / 1e6:.0f} GFLOP/s")
+    print(
+        f"{flop / 1e9:.3f} GFLOP a step in products, {flop / median['products'] / 1e6:.0f} GFLOP/s"
+    )
     print("| step | CPU ms (median) | over the products | over bare |")
     print("|---|---|---|---|")
     for name, value in median.items():
         over_products = statistics.median(
             a / b for a, b in zip(times[name], times["products"], strict=True)
         )
-        over_bare = statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
+        over_bare = statistics.median(
+            a / b for a, b in zip(times[name], times["bare"], strict=True)
+        )
         print(f"| {name} | {value:.2f} | {over_products:.2f} | {over_bare:.2f} |")
 
 

@@ -117,7 +117,7 @@ def load(path):
         ) from None
     if found[0] != FORMAT or found[1] > FORMAT_VERSION:
         raise ValueError(
-            f"{os.fspath(path)!r} has format {found}, expected {(FORMAT, FORMAT_VERSION)} or older. "
+            f"{os.fspath(path)!r} has format {found}, expected {FORMAT!r} up to {FORMAT_VERSION}. "
             f"It was written by skvae {content.get('versions', {}).get('skvae')}: update skvae."
         )
     return _Unpacker(arrays).unpack(content["estimator"])

@@ -98,7 +98,7 @@ def test_failed_save_leaves_the_old_file(table, tmp_path):
     skvae.save(saved, path)
     before = path.read_bytes()
     saved.extra_ = object()
-    with pytest.raises(TypeError, match="Cannot save an object of type builtins.object"):
+    with pytest.raises(TypeError, match=r"Cannot save an object of type builtins\.object"):
         skvae.save(saved, path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.skvae"]
@@ -111,7 +111,10 @@ class _Exploding:
 
 def test_pickles_are_refused_unread(tmp_path):
     path = tmp_path / "model.skvae"
-    for dump in (lambda: path.write_bytes(pickle.dumps(_Exploding())), lambda: joblib.dump({}, path)):
+    for dump in (
+        lambda: path.write_bytes(pickle.dumps(_Exploding())),
+        lambda: joblib.dump({}, path),
+    ):
         dump()
         with pytest.raises(ValueError, match=r"not a file that skvae\.save wrote"):
             skvae.load(path)

@@ -279,6 +279,9 @@ class SegmentedSoftmax(nn.Module):
         Training rows behind each code of each column.
     """
 
+    membership: Tensor
+    blocked: Tensor
+
     def __init__(self, counts: Sequence[np.ndarray]) -> None:
         super().__init__()
         self.sizes = [len(count) for count in counts]

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from skvae.models.core import LOG_VAR_RANGE
 
-
 # Products of a causal layer: more waste less, but each is smaller.
 MAX_COLUMN_GROUPS = 6
 MIN_GROUP_SIZE = 4
@@ -109,6 +108,8 @@ class CausalColumns(nn.Module):
     order : sequence of int
         The order in which the columns' features come out.
     """
+
+    order: Tensor
 
     def __init__(
         self,

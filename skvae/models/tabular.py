@@ -40,6 +40,8 @@ class TabularVAE(GaussianVAE):
         Size of the latent.
     """
 
+    offsets: Tensor  # where each column's codes begin among all
+
     def __init__(self, cardinalities: Sequence[int], latent_dim: int) -> None:
         super().__init__(latent_dim)
         self.cardinalities = [int(cardinality) for cardinality in cardinalities]
@@ -241,6 +243,9 @@ class FactorizedTVAE(TabularVAE):
     .. [1] Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling Tabular Data using
        Conditional GAN", NeurIPS 2019.
     """
+
+    place_columns: Tensor
+    place_modes: Tensor
 
     def __init__(
         self,

@@ -155,10 +155,12 @@ class _Run:
         validation_data: Batch | None,
         callbacks: Sequence[Callback | Callable[[EpochLog], Any]],
     ) -> None:
-        self.model, self.data, self.config = model, data, config
+        # Any: what train() asks of a model beside being a module is in its docstring.
+        self.model: Any = model
+        self.data, self.config = data, config
         self.generator, self.validation_data = generator, validation_data
         self.callbacks = CallbackList(callbacks)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(model, config)
         self.n_rows = len(data[0])
         self.batch_size = min(config.batch_size, self.n_rows)
@@ -304,9 +306,7 @@ class _Run:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, data: Batch | None, *, beta: float = 1.0, batch_size: int = 4096
-) -> float:
+def evaluate(model: Any, data: Batch, *, beta: float = 1.0, batch_size: int = 4096) -> float:
     """Mean loss over rows, one latent a row, the same noise at each call.
 
     Parameters
@@ -325,7 +325,6 @@ def evaluate(
     float
         In nats a row, without free nats.
     """
-    assert data is not None
     model.eval()
     n_rows, total = len(data[0]), 0.0
     generator = torch.Generator(data[0].device).manual_seed(0)
