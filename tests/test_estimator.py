@@ -287,6 +287,23 @@ class TestState:
         loaded = pickle.loads(pickle.dumps(quick().fit(table)))
         pd.testing.assert_frame_equal(loaded.fit(table).sample(9), quick().fit(table).sample(9))
 
+    def test_parameters_changed_after_fit_wait_for_the_next_one(self, table):
+        fitted = quick(n_components=4, n_bins=8).fit(table)
+        embedded, scores = fitted.transform(table), fitted.score_samples(table)
+        fitted.set_params(
+            n_components=9,
+            hidden_layer_sizes=(16,),
+            column_layer_sizes=(8,),
+            embedding_dim=3,
+            decoder="factorized",
+            numeric_encoding="mixture",
+        )
+        for estimator in (fitted, pickle.loads(pickle.dumps(fitted))):
+            np.testing.assert_array_equal(estimator.transform(table), embedded)
+            np.testing.assert_array_equal(estimator.score_samples(table), scores)
+            assert len(estimator.sample(3)) == 3
+            assert len(estimator.inverse_transform(embedded)) == len(table)
+
     def test_a_dump_from_a_missing_device_loads_on_the_cpu(self, table):
         fitted = quick().fit(table)
         fitted.device = "cuda:99"
