@@ -117,6 +117,7 @@ class Judge:
     def _dcr(self, coded):
         """Share of rows nearer to train than to an equally large holdout; ties count half."""
         n = min(len(self.holdout), len(self.train))
+        # With one seed for all, tables made from each other would be sampled at related rows.
         rows = coded.sample(min(N_DCR_ROWS, len(coded)), random_state=11)
         rows, train, holdout = (
             self._ranked(table)

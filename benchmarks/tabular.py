@@ -133,7 +133,7 @@ def environment(argv):
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
     ).stdout.strip()
-    shown = [re.sub(r"(^|=)(?=.*/).+", r"\1PATH", word) for word in argv]
+    shown = [re.sub(r"[^=]*/.*", "PATH", word) for word in argv]
     return {
         "command": " ".join(["python benchmarks/tabular.py", *shown]),
         "date": datetime.datetime.now().astimezone().date().isoformat(),

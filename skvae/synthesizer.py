@@ -514,8 +514,11 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         sampler = SAMPLERS[self.sampler]()
         if "random_state" in sampler.get_params():
             sampler.set_params(random_state=seed)
-        batch = tuple(tensor[:10_000] for tensor in data)
-        generator = torch.Generator(data[0].device).manual_seed(seed)
+        device = data[0].device
+        generator = torch.Generator(device).manual_seed(seed)
+        # From all over the table, which may be sorted.
+        rows = torch.randperm(len(data[0]), generator=generator, device=device)[:10_000]
+        batch = tuple(tensor[rows] for tensor in data)
         with torch.no_grad():
             Z = reparametrize(*model.encode(batch), generator)
         return sampler.fit(Z.cpu().numpy())

@@ -204,6 +204,15 @@ class TestSample:
         assert abs(rows["coin"].mean() - 0.8) < 0.12
 
 
+    def test_a_gaussian_mixture_sees_all_of_a_long_sorted_table(self):
+        rng = np.random.default_rng(0)
+        group = np.repeat(["first", "second"], 10_000)
+        sign = np.where(group == "first", -5, 5)
+        table = pd.DataFrame({"group": group, "v": sign + rng.normal(size=20_000)})
+        fitted = quick(max_epochs=3, batch_size=512, sampler="gaussian_mixture", free_nats=3.0)
+        assert (fitted.fit(table).sample(2000)["group"] == "first").mean() < 0.6
+
+
 class TestContainers:
     NUMBERS = np.column_stack(
         [np.random.default_rng(0).normal(size=60), np.arange(60) % 3, np.arange(60) % 7]

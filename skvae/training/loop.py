@@ -280,6 +280,7 @@ class _Run:
 
     def _validate(self) -> float:
         """Loss on the validation rows, of the averaged weights where there are any."""
+        assert self.validation_data is not None
         current = None
         if self.average is not None:
             current = [p.detach().clone() for p in self.parameters]
