@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models import tabular as tabular_module
+from skvae.models.networks import CausalColumns
 
 # 17 columns make four groups of the causal layer, 30 make six.
 COLUMN_COUNTS = [1, 2, 3, 5, 17, 30]
@@ -114,6 +115,32 @@ class TestAutoregressiveCausality:
         for column, logits in enumerate(logits_by_column(model, model.decode(z, (codes,)))):
             taken = logits.gather(1, codes[:, [column]]).squeeze(1)
             torch.testing.assert_close(taken, logits.max(1).values, atol=1e-4, rtol=0)
+
+
+class TestCausalColumns:
+    def layer(self, n_columns):
+        order = torch.randperm(n_columns, generator=seeded()).tolist()
+        return randomised(CausalColumns(n_columns, 2, 2, 3, order)).double(), order
+
+    @pytest.mark.parametrize("n_columns", [1, 2, 9, 13])
+    def test_each_column_is_a_linear_map_of_what_stands_before_it(self, n_columns):
+        layer, order = self.layer(n_columns)
+        context = torch.randn(4, 2 + 2 * n_columns, generator=seeded()).double()
+        found = layer(context)
+        for place, column in enumerate(order):
+            latent, before = layer.weight_into(column)
+            assert before.shape == (column, 2, 3)
+            weight = torch.cat([latent, before.reshape(-1, 3)])
+            bias = layer.bias[3 * column : 3 * column + 3]
+            torch.testing.assert_close(found[place], context[:, : len(weight)] @ weight + bias)
+
+    @pytest.mark.parametrize("n_columns", [1, 2, 9, 13])
+    def test_its_own_backward_pass_is_right(self, n_columns):
+        layer, _ = self.layer(n_columns)
+        context = torch.randn(2, 2 + 2 * n_columns, generator=seeded()).double().requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda *inputs: layer(inputs[0]), (context, layer.bias, *layer.weights)
+        )
 
 
 class TestAutoregressiveDensity:
