@@ -20,29 +20,51 @@ import pandas as pd
 import torch
 
 from skvae.datasets import load_adult
-from skvae.models import AutoregressiveTVAE
+from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
+from skvae.models.tabular import DECODE_ROWS
 from skvae.tabular import TabularTransformer
 from skvae.training import TrainingConfig
 from skvae.training.loop import _Run
 from skvae.training.subnormals import flushed_subnormals
 
 
-def matrix_products(model: AutoregressiveTVAE, batch_size: int) -> list[tuple[int, ...]]:
-    """Shapes (batch, m, k, n) of the products of one forward pass of the decoder and encoder."""
-    width, causal = model.width, model.causal
-    shapes = [(1, batch_size, *weight.shape) for weight in causal.weights]
+def training_products(model: TabularVAE, batch_size: int) -> list[tuple[int, ...]]:
+    """Shapes (batch, m, k, n) of the matrix products of one forward pass in training."""
+    shapes = [
+        (1, batch_size, module.in_features, module.out_features)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    if isinstance(model, FactorizedTVAE):
+        return [*shapes, (1, batch_size, *model.output_weight.shape[::-1])]
+    width = model.width
+    shapes += [(1, batch_size, *weight.shape) for weight in model.causal.weights]
     shapes += [(model.n_columns, batch_size, width, width) for _ in model.block_weights]
     shapes += [
         (len(bucket.columns), batch_size, width, bucket.width) for bucket in model.layout.buckets
     ]
-    for module in [*model.trunk.modules(), model.posterior.linear]:
-        if isinstance(module, torch.nn.Linear):
-            shapes.append((1, batch_size, module.in_features, module.out_features))
     return shapes
 
 
-def products_step(shapes: list[tuple[int, ...]]):
-    """A function that computes each product, and the two of its gradient."""
+def sampling_products(model: TabularVAE, n_rows: int) -> list[tuple[int, ...]]:
+    """Shapes of the matrix products of drawing ``n_rows`` rows in one chunk."""
+    if isinstance(model, FactorizedTVAE):
+        layers = [*model.decoder, model.place_head]
+        shapes = [
+            (1, n_rows, layer.in_features, layer.out_features)
+            for layer in layers
+            if isinstance(layer, torch.nn.Linear)
+        ]
+        return [*shapes, (1, n_rows, *model.output_weight.shape[::-1])]
+    width = model.width
+    shapes = [(1, n_rows, model.latent_dim, width)] * model.n_columns
+    shapes += [(1, n_rows, width, width)] * (model.n_columns * len(model.block_weights))
+    shapes += [(1, n_rows, width, n_codes) for n_codes in model.cardinalities]
+    return shapes
+
+
+def products_step(shapes: list[tuple[int, ...]], *, backward: bool = True):
+    """Return a function that computes each product, and the two of its gradient."""
     operands = [
         (torch.randn(b, m, k), torch.randn(b, k, n), torch.randn(b, m, n)) for b, m, k, n in shapes
     ]
@@ -50,14 +72,43 @@ def products_step(shapes: list[tuple[int, ...]]):
     def step() -> None:
         for left, right, grad in operands:
             torch.bmm(left, right)
-            torch.bmm(grad, right.transpose(1, 2))
-            torch.bmm(left.transpose(1, 2), grad)
+            if backward:
+                torch.bmm(grad, right.transpose(1, 2))
+                torch.bmm(left.transpose(1, 2), grad)
 
     return step
 
 
+def matrix_product_floor(synthesizer, train: pd.DataFrame, n_rows: int) -> dict[str, float]:
+    """CPU seconds of the bare products of a fit, and of drawing ``n_rows`` rows.
+
+    Parameters
+    ----------
+    synthesizer : TVAESynthesizer
+        Fitted on ``train``.
+    train : DataFrame
+        The table.
+    n_rows : int
+        Rows drawn.
+
+    Returns
+    -------
+    dict
+        ``fit_cpu_s`` and ``sample_many_cpu_s``.
+    """
+    model = synthesizer.model_
+    batch_size = min(synthesizer.batch_size, len(train))
+    n_steps = synthesizer.n_iter_ * round(len(train) / batch_size)
+    step = products_step(training_products(model, batch_size))
+    draw = products_step(sampling_products(model, DECODE_ROWS), backward=False)
+    return {
+        "fit_cpu_s": n_steps * cpu_milliseconds(step, 50) / 1e3,
+        "sample_many_cpu_s": n_rows / DECODE_ROWS * cpu_milliseconds(draw, 20) / 1e3,
+    }
+
+
 def bare_step(model: AutoregressiveTVAE, batch: torch.Tensor, config: TrainingConfig):
-    """A function that makes one step of the plainest loop."""
+    """Return a function that makes one step of the plainest loop."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
@@ -109,7 +160,7 @@ def main() -> None:
     run = _Run(build(), (codes,), config, None, None, ())
     batches = iter(lambda: run._batches(), None)
     stream = (one for epoch in batches for one in epoch)
-    shapes = matrix_products(run.model, args.batch_size)
+    shapes = training_products(run.model, args.batch_size)
     steps = {
         "products": products_step(shapes),
         "bare": bare_step(build(), batch, config),
