@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae._estimator import TorchEstimator, resolve_device
+from skvae._estimator import TorchEstimator, private_random_state, resolve_device
 from skvae.models import (
     AutoregressiveTVAE,
     FactorizedTVAE,
@@ -23,7 +23,7 @@ from skvae.models import (
 from skvae.samplers import SAMPLERS
 from skvae.tabular import MixtureEncoder, TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
-from skvae.training import TrainingConfig
+from skvae.training import CallbackList, TrainingConfig
 
 # Latents drawn for each row when its likelihood is bounded.
 N_SCORE_DRAWS = 8
@@ -270,8 +270,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         """
         self._validate_params()
         self._check_combinations()
+        CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
         device = resolve_device(self.device)
-        rng = check_random_state(self.random_state)
+        rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=4)
         transformer = TabularTransformer(
             self.categorical_features,
@@ -375,7 +376,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 f"Z has {Z.shape[1]} features, but inverse_transform expects "
                 f"n_components={latent_dim}."
             )
-        return self._decode(Z, 0, argmax=True, middle=True)
+        return self._decode(Z, 0, argmax=True, centre=True)
 
     def score_samples(self, X):
         """Lower bound on the log density of each row, in nats.
@@ -468,15 +469,15 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 "column_hidden": tuple(self.column_layer_sizes),
                 "embedding_dim": self.embedding_dim,
             }
-        places = {
-            column: len(encoder.means_)
+        widths = {
+            column: encoder.mode_widths_
             for column, encoder in enumerate(transformer.encoders_)
             if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
         }
         return "FactorizedTVAE", {
             **shared,
-            "place_columns": list(places),
-            "place_modes": list(places.values()),
+            "place_columns": list(widths),
+            "mode_widths": list(widths.values()),
         }
 
     def _training_config(self, n_rows: int, n_codes: int) -> TrainingConfig:
@@ -523,16 +524,17 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
             Z = reparametrize(*model.encode(batch), generator)
         return sampler.fit(Z.cpu().numpy())
 
-    def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, middle: bool = False):
-        """Rows for latents; with ``middle``, each number from the middle of its bin."""
+    def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, centre: bool = False):
+        """Rows for latents; with ``centre``, each number from the middle of its mode."""
         device = next(self.model_.parameters()).device
         generator = torch.Generator(device).manual_seed(int(seed))
         latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
-        codes, places = self.model_.sample_columns(latents, generator=generator, argmax=argmax)
-        places = places.cpu().numpy()
-        if middle and isinstance(self.model_, AutoregressiveTVAE):
-            places[:] = 0.5  # of a bin; the factorised model has means of its own
-        frame = self.transformer_.decode(codes.cpu().numpy(), places, np.random.default_rng(seed))
+        codes, places = self.model_.sample_columns(
+            latents, generator=generator, argmax=argmax, centre=centre
+        )
+        frame = self.transformer_.decode(
+            codes.cpu().numpy(), places.cpu().numpy(), np.random.default_rng(seed)
+        )
         return restore_container(self, frame)
 
     def _double_model(self) -> TabularVAE:
@@ -570,7 +572,8 @@ def _to_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:
     codes = torch.from_numpy(encoded.codes).to(device)
     if isinstance(model, AutoregressiveTVAE):
         return (codes,)
-    return codes, torch.from_numpy(encoded.places).to(device)
+    floats = [encoded.places, *encoded.mode_places]
+    return codes, *(torch.from_numpy(array).to(device) for array in floats)
 
 
 def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
@@ -587,8 +590,8 @@ def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Te
         z = mu + torch.exp(0.5 * log_var) * eps
         log_prior = -0.5 * z.square().sum(1)
         log_posterior = -0.5 * (eps.square().sum() + log_var.sum(1))
-        log_likelihood = model.log_likelihood(batch, model.decode(z, batch))
-        log_weights.append(log_likelihood + log_prior - log_posterior)
+        log_density = model.log_density(batch, model.decode(z, batch))
+        log_weights.append(log_density + log_prior - log_posterior)
     return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
 
 

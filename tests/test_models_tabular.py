@@ -209,7 +209,11 @@ class TestSampleColumns:
         counts = [np.arange(n) + 1 for n in cardinalities]
         yield autoregressive(cardinalities)
         yield FactorizedTVAE(
-            cardinalities, counts, place_columns=[1, 3], place_modes=[9, 11], latent_dim=3
+            cardinalities,
+            counts,
+            place_columns=[1, 3],
+            mode_widths=[np.ones(9), np.ones(11)],
+            latent_dim=3,
         )
 
     @pytest.mark.parametrize("n_rows", [0, 1, 7, 8, 9, 40])
@@ -368,7 +372,7 @@ class TestFactorizedAgainstThePaper:
             self.CARDINALITIES,
             [np.arange(n) + 1 for n in self.CARDINALITIES],
             place_columns=self.PLACE_COLUMNS,
-            place_modes=self.PLACE_MODES,
+            mode_widths=[np.full(n, 0.5) for n in self.PLACE_MODES],
             latent_dim=6,
             hidden=(16, 12),
         )
@@ -430,6 +434,30 @@ class TestFactorizedAgainstThePaper:
         )
         assert torch.equal(changed, codes[:, 1] < 10)
 
+    def test_the_density_sums_over_the_modes_of_a_number(self, model):
+        """It integrates to 1 over a column's values, with the other columns given."""
+        randomised(model, 0.3)
+        params = model.decode(torch.ones(1, 6))
+        means, stds = np.linspace(-20, 20, 10), np.full(10, 0.5 / 4)  # 4 of them a width
+        values = np.linspace(-25, 25, 20_001)
+        codes = torch.zeros(len(values), 5, dtype=torch.int64)
+        near = torch.from_numpy((values[:, None] - means) / (4 * stds))
+        other = torch.zeros(len(values), 10)
+        batch = codes, torch.zeros(len(values), 5), near.float(), other
+        params = tuple(part.expand(len(values), -1) for part in params)
+        density = model.log_density(batch, params).exp().detach().numpy()
+        without = [c for c in range(5) if c != 1]
+        logits = params[0].split(model.cardinalities, dim=1)
+        rest = sum(logits[c][0].log_softmax(0)[0] for c in without if c != 3)
+        third = logits[3][0].log_softmax(0)
+        gaussian = torch.distributions.Normal(params[1][0, 1], model.sigma[1]).log_prob(
+            torch.tensor(0.0)
+        )
+        rest = rest + (third + gaussian - math.log(0.5)).logsumexp(0)
+        missing = logits[1][0].softmax(0)[10]
+        total = np.trapezoid(density, values) / rest.exp().item()
+        assert total == pytest.approx(1 - missing.item(), abs=1e-3)
+
     def test_sigma_is_projected_into_its_range(self, model):
         with torch.no_grad():
             model.sigma.copy_(torch.tensor([-3.0, 7.0]))
@@ -455,7 +483,9 @@ class TestFactorizedAgainstThePaper:
             assert weight.abs().max() <= fan_in**-0.5
             assert weight.abs().max() > 0.8 * fan_in**-0.5
         assert (model.sigma != 0.1).sum() == 2  # set by the fixture
-        fresh = FactorizedTVAE([3], [np.ones(3)], place_columns=[0], place_modes=[3], latent_dim=2)
+        fresh = FactorizedTVAE(
+            [3], [np.ones(3)], place_columns=[0], mode_widths=[[1, 1, 1]], latent_dim=2
+        )
         torch.testing.assert_close(fresh.sigma.detach(), torch.tensor([0.1]))
 
 
@@ -466,7 +496,7 @@ class TestFactorizedSampling:
             cardinalities,
             [np.ones(4), np.ones(9)],
             place_columns=[1],
-            place_modes=[9],
+            mode_widths=[np.ones(9)],
             latent_dim=3,
         )
         randomised(model, 0.5)

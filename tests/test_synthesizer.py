@@ -7,6 +7,7 @@ from sklearn.exceptions import NotFittedError
 
 from skvae import TVAESynthesizer
 from skvae.datasets import load_adult
+from skvae.training import Callback
 
 PARTNER = {"a": "u", "b": "v", "c": "w", "d": "u"}
 
@@ -203,7 +204,6 @@ class TestSample:
         pd.testing.assert_frame_equal(rows, fitted.sample(400, random_state=0))
         assert abs(rows["coin"].mean() - 0.8) < 0.12
 
-
     def test_a_gaussian_mixture_sees_all_of_a_long_sorted_table(self):
         rng = np.random.default_rng(0)
         group = np.repeat(["first", "second"], 10_000)
@@ -346,11 +346,11 @@ class TestInverseTransform:
         Z = either.transform(table[:50])
         pd.testing.assert_frame_equal(either.inverse_transform(Z), either.inverse_transform(Z))
 
-    def test_a_row_does_not_depend_on_its_batch(self, barely, table):
-        Z = barely.transform(table[:20])
-        rows = barely.inverse_transform(Z)
+    def test_a_row_does_not_depend_on_its_batch(self, either, table):
+        Z = either.transform(table[:20])
+        rows = either.inverse_transform(Z)
         for place in (0, 7, 19):
-            alone = barely.inverse_transform(Z[[place]])
+            alone = either.inverse_transform(Z[[place]])
             pd.testing.assert_frame_equal(alone, rows[place : place + 1].reset_index(drop=True))
 
     def test_leaves_the_stream_of_samples_alone(self, table):
@@ -394,8 +394,7 @@ class TestScore:
             ({"n_bins": 128}, 0.25),
             ({"n_bins": 32}, 0.25),
             ({"n_bins": 32, "decoder": "factorized", "max_epochs": 30}, 0.25),
-            # Modes overlap: a value could have come from others than the most probable one.
-            ({"numeric_encoding": "mixture", "decoder": "factorized"}, 1.3),
+            ({"numeric_encoding": "mixture", "decoder": "factorized"}, 0.25),
         ],
         ids=["128-bins", "32-bins", "factorized", "mixture"],
     )
@@ -530,6 +529,14 @@ class TestParameters:
     def test_what_cannot_be_used_is_refused_by_name(self, table, params, message):
         with pytest.raises(ValueError, match=message):
             quick(**params).fit(table[:50])
+
+    def test_a_refit_with_what_is_no_callback_loses_nothing(self, table):
+        fitted = quick().fit(table[:50])
+        before = fitted.sample(5, random_state=0)
+        for callback in ("print", Callback):
+            with pytest.raises(TypeError, match="callbacks"):
+                fitted.set_params(callbacks=[callback]).fit(table[:50])
+        pd.testing.assert_frame_equal(fitted.sample(5, random_state=0), before)
 
     @pytest.mark.parametrize(
         "params",

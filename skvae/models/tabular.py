@@ -51,8 +51,17 @@ class TabularVAE(GaussianVAE):
         """Number of columns."""
         return len(self.cardinalities)
 
+    def log_density(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
+        """Return log p(x | z) for scoring, of shape (batch,); the likelihood by default."""
+        return self.log_likelihood(x, params)
+
     def sample_columns(
-        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+        self,
+        z: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        argmax: bool = False,
+        centre: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from p(x | z).
 
@@ -64,6 +73,8 @@ class TabularVAE(GaussianVAE):
             Source of the randomness.
         argmax : bool, default=False
             Whether to take the most probable mode of each cell instead of a draw.
+        centre : bool, default=False
+            Whether to take the middle of each place's distribution instead of a draw.
 
         Returns
         -------
@@ -162,7 +173,12 @@ class AutoregressiveTVAE(TabularVAE):
 
     @torch.no_grad()
     def sample_columns(
-        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+        self,
+        z: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        argmax: bool = False,
+        centre: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from p(x | z), column by column; see ``TabularVAE.sample_columns``.
 
@@ -177,7 +193,9 @@ class AutoregressiveTVAE(TabularVAE):
                 logits = draw(z[rows], flat[rows, :column])
                 flat[rows, column] = draw_codes(logits, generator, argmax)
             flat[:, column] += self.offsets[column]
-        places = torch.rand(flat.shape, device=z.device, generator=generator)
+        places = torch.full(flat.shape, 0.5, device=z.device)
+        if not centre:
+            places.uniform_(generator=generator)
         return flat - self.offsets, places
 
     def _column_drawer(
@@ -231,8 +249,9 @@ class FactorizedTVAE(TabularVAE):
         Training rows behind each code.
     place_columns : sequence of int
         Columns whose place is modelled.
-    place_modes : sequence of int
-        How many codes of each of them have a place; a missing cell, coded last, has none.
+    mode_widths : sequence of array-like of shape (n_modes,)
+        For each of them, what one unit of place is in the units of the column, mode by mode. A
+        code past these, the missing cell, has no place.
     latent_dim : int, default=128
         Size of the latent.
     hidden : sequence of int, default=(128, 128)
@@ -253,7 +272,7 @@ class FactorizedTVAE(TabularVAE):
         counts: Sequence[np.ndarray],
         *,
         place_columns: Sequence[int] = (),
-        place_modes: Sequence[int] = (),
+        mode_widths: Sequence[Sequence[float]] = (),
         latent_dim: int = 128,
         hidden: Sequence[int] = (128, 128),
     ) -> None:
@@ -262,8 +281,11 @@ class FactorizedTVAE(TabularVAE):
             "place_columns", torch.tensor(list(place_columns), dtype=torch.int64), persistent=False
         )
         self.register_buffer(
-            "place_modes", torch.tensor(list(place_modes), dtype=torch.int64), persistent=False
+            "place_modes",
+            torch.tensor([len(widths) for widths in mode_widths], dtype=torch.int64),
+            persistent=False,
         )
+        self.log_widths = [np.log(np.asarray(widths)) for widths in mode_widths]
         starts = np.concatenate([[0], np.cumsum(self.cardinalities)[:-1]])
         self.register_buffer("offsets", torch.from_numpy(starts), persistent=False)
         n_places, n_codes = len(place_columns), sum(self.cardinalities)
@@ -288,7 +310,7 @@ class FactorizedTVAE(TabularVAE):
 
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
-        codes, places = x
+        codes, places = x[:2]
         cells = F.embedding_bag(codes + self.offsets, self.input_table, mode="sum")
         cells = cells + self.input_bias
         if len(self.place_columns):
@@ -305,7 +327,7 @@ class FactorizedTVAE(TabularVAE):
 
     def log_likelihood(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
         """Return log p(codes, places | z) of each row, in nats, of shape (batch,)."""
-        codes, places = x
+        codes, places = x[:2]
         logits, means = params
         total = self.softmax.log_prob(logits, codes + self.offsets)
         if means is not None:
@@ -315,6 +337,38 @@ class FactorizedTVAE(TabularVAE):
             total = total - (gaussian * has_place).sum(1)
         return total
 
+    def log_density(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
+        """Return the log density of each row given z, in data space, of shape (batch,).
+
+        A number may come from any of its column's modes, so their densities are summed.
+
+        Parameters
+        ----------
+        x : tuple of Tensor
+            Codes and places; then for each column that has places, those of its number within all
+            modes, of shape (batch, n_modes).
+        params : tuple
+            What ``decode`` returned.
+        """
+        codes, _, *mode_places = x
+        logits, means = params
+        numeric = self.place_columns.tolist()
+        total = logits.new_zeros(len(codes))
+        for column, scores in enumerate(logits.split(self.cardinalities, dim=1)):
+            log_prob = scores.log_softmax(1)
+            of_code = log_prob.gather(1, codes[:, [column]]).squeeze(1)
+            if column in numeric:
+                index = numeric.index(column)
+                widths = torch.as_tensor(self.log_widths[index]).to(log_prob)
+                n_modes = len(widths)
+                deviation = (mode_places[index] - means[:, [index]]) / self.sigma[index]
+                gaussian = -0.5 * deviation.square() - torch.log(self.sigma[index])
+                joint = log_prob[:, :n_modes] + gaussian - 0.5 * math.log(2 * math.pi) - widths
+                present = codes[:, column] < n_modes
+                of_code = torch.where(present, joint.logsumexp(1), of_code)
+            total = total + of_code
+        return total
+
     @torch.no_grad()
     def project_parameters(self) -> None:
         """Keep the deviations in [0.01, 1], as the paper's code does after each step."""
@@ -322,11 +376,18 @@ class FactorizedTVAE(TabularVAE):
 
     @torch.no_grad()
     def sample_columns(
-        self, z: Tensor, *, generator: torch.Generator | None = None, argmax: bool = False
+        self,
+        z: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        argmax: bool = False,
+        centre: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from p(x | z); see ``TabularVAE.sample_columns``."""
         codes = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
-        places = torch.rand(codes.shape, device=z.device, generator=generator)
+        places = torch.full(codes.shape, 0.5, device=z.device)
+        if not centre:
+            places.uniform_(generator=generator)
         for start in range(0, len(z), DECODE_ROWS):
             rows = slice(start, start + DECODE_ROWS)
             logits, means = self.decode(z[rows])
@@ -334,8 +395,10 @@ class FactorizedTVAE(TabularVAE):
             for column, scores in enumerate(segments):
                 codes[rows, column] = draw_codes(scores, generator, argmax)
             if means is not None:
-                noise = torch.randn(means.shape, device=z.device, generator=generator)
-                places[rows, self.place_columns] = torch.addcmul(means, self.sigma, noise)
+                if not centre:
+                    noise = torch.randn(means.shape, device=z.device, generator=generator)
+                    means = torch.addcmul(means, self.sigma, noise)
+                places[rows, self.place_columns] = means
         return codes, places
 
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, check_is_fitted
 
 # The mixture is settled by this many latents; more only cost time.
 MAX_FIT_ROWS = 10_000
@@ -87,6 +87,7 @@ class GaussianMixtureSampler(BaseEstimator):
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:
         """Draw latents, float32 of shape (n_samples, latent_dim)."""
+        check_is_fitted(self)
         if n_samples == 0:
             return np.empty((0, self.n_features_in_), np.float32)
         rng = check_random_state(random_state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import rankdata
@@ -18,10 +18,14 @@ class EncodedTable:
         The mode (level, atom, bin, missing, ...) of each cell, from 0.
     places : float32 array of shape (n_rows, n_columns)
         Place within the mode; 0 in columns that have none.
+    mode_places : list of float64 arrays of shape (n_rows, n_modes)
+        For each column in the mixture encoding, the places within all of its modes; only where a
+        density is asked for.
     """
 
     codes: np.ndarray
     places: np.ndarray
+    mode_places: list[np.ndarray] = field(default_factory=list)
 
 
 def mean_ranks(order: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ class MixtureEncoder:
             # Adding Gumbel noise and taking the largest draws from the responsibilities.
             scores += rng.gumbel(size=scores.shape)
         codes = scores.argmax(axis=1)
-        places = (present - self.means_[codes]) / (WIDTH * self.stds_[codes])
+        places = (present - self.means_[codes]) / self.mode_widths_[codes]
         if absent.any():
             fallback = self.n_codes_ - 1 if self.has_missing_ else int(self.code_counts_.argmax())
             codes = np.where(absent, fallback, codes)
@@ -149,15 +149,18 @@ class MixtureEncoder:
         if n_modes == 0:
             return np.full(len(codes), np.nan)
         mode = np.minimum(codes, n_modes - 1)
-        values = np.clip(places, -1, 1) * WIDTH * self.stds_[mode] + self.means_[mode]
+        values = np.clip(places, -1, 1) * self.mode_widths_[mode] + self.means_[mode]
         values = round_to(np.clip(values, *self.range_), self.decimals_)
         return np.where(codes >= n_modes, np.nan, values)
 
-    def log_measure(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Log density in the units of the column over the density of the place."""
-        present = codes < len(self.means_)
-        widths = self.stds_[np.minimum(codes, len(self.means_) - 1)] if len(self.means_) else 1.0
-        return np.where(present, -np.log(WIDTH * widths), 0.0)
+    @property
+    def mode_widths_(self) -> np.ndarray:
+        """What one unit of a mode's place is in the units of the column, of shape (n_modes,)."""
+        return WIDTH * self.stds_
+
+    def mode_places(self, values: np.ndarray) -> np.ndarray:
+        """Place of each value in every mode, not clipped, of shape (n_rows, n_modes)."""
+        return np.nan_to_num(self._standardise(values) / WIDTH)
 
 
 def _mean(values: np.ndarray) -> float:

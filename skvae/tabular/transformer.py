@@ -161,7 +161,9 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
                 f"min_rows_per_value={self.min_rows_per_value} and 2: no value of so short a table "
                 "may be stored. Give more rows, or lower min_rows_per_value."
             )
-        rng = check_random_state(self.random_state)
+        # None takes fresh entropy: numpy's global state is the user's.
+        fresh = np.random.RandomState() if self.random_state is None else self.random_state
+        rng = check_random_state(fresh)
         self._seed = int(rng.randint(2**31 - 1))
         self.schema_ = infer_schema(frame, self.categorical_features)
         self.encoders_ = []
@@ -187,16 +189,19 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         -------
         encoded : EncodedTable
         log_measure : float64 array of shape (n_rows,)
-            Summed over columns; what, added to the log probability of the codes (and log density
-            of the places, in the mixture encoding), makes a log density in data space.
+            Summed over columns in the quantile encoding; what, added to the log probability of
+            the codes, makes a log density in data space. Modes of the mixture encoding overlap:
+            their densities are summed by the model, from ``encoded.mode_places``.
         """
         check_is_fitted(self)
         cells = self._read(read_table(self, X, reset=False))
         encoded = self._encode(cells, True)
         log_measure = np.zeros(len(encoded.codes))
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
-            if not isinstance(encoder, CategoricalEncoder):
+            if isinstance(encoder, QuantileEncoder):
                 log_measure += encoder.log_measure(column, encoded.codes[:, index])
+            elif isinstance(encoder, MixtureEncoder) and len(encoder.means_):
+                encoded.mode_places.append(encoder.mode_places(column))
         return encoded, log_measure
 
     def decode(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """One training loop for every model, its schedules and its callbacks."""
 
-from skvae.training.callbacks import Callback, EpochLog, ProgressBar
+from skvae.training.callbacks import Callback, CallbackList, EpochLog, ProgressBar
 from skvae.training.loop import TrainingConfig, TrainingResult, evaluate, train
 
 __all__ = [
     "Callback",
+    "CallbackList",
     "EpochLog",
     "ProgressBar",
     "TrainingConfig",

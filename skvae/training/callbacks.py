@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -67,7 +69,9 @@ class CallbackList(Callback):
 
     def __init__(self, callbacks: Sequence[Callback | Callable[[EpochLog], Any]]) -> None:
         for callback in callbacks:
-            if not (callable(callback) or isinstance(callback, Callback)):
+            if isinstance(callback, type) or not (
+                callable(callback) or isinstance(callback, Callback)
+            ):
                 raise TypeError(
                     f"callbacks must be Callback objects or functions of one epoch's log, got "
                     f"{callback!r}."
@@ -86,7 +90,8 @@ class CallbackList(Callback):
             callback.on_epoch_end(log) if isinstance(callback, Callback) else callback(log)
             for callback in self.callbacks
         ]
-        return any(answer is True for answer in answers)
+        # Other answers, such as what a list's method returns, are no wish to end.
+        return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
     def on_fit_end(self) -> None:
         """Tell all."""
