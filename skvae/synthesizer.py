@@ -69,12 +69,12 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     max_epochs : int or "auto", default="auto"
         Passes over the table. ``"auto"`` sets them by the number of rows.
     max_steps : int or None, default=None
-        Most optimizer steps.
+        Most optimizer steps, in whole epochs and at least one.
     batch_size : int, default=256
         Rows in a step.
     optimizer : {"adamw", "adam"}, default="adamw"
         Weight decay is decoupled in the first, part of the gradient in the second.
-    learning_rate : float, default=5e-3
+    learning_rate : float, default=0.01
         Step size, after a short warm-up.
     learning_rate_schedule : {"cosine", "constant"}, default="cosine"
         Course of the learning rate.
@@ -199,7 +199,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         max_steps=None,
         batch_size=256,
         optimizer="adamw",
-        learning_rate=5e-3,
+        learning_rate=0.01,
         learning_rate_schedule="cosine",
         weight_decay=0.3,
         weight_averaging=0.995,
@@ -488,7 +488,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
             n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
         steps_per_epoch = max(1, round(n_rows / self.batch_size))
         if self.max_steps is not None:
-            n_epochs = max(1, min(n_epochs, math.ceil(self.max_steps / steps_per_epoch)))
+            n_epochs = max(1, min(n_epochs, self.max_steps // steps_per_epoch))
         total = n_epochs * steps_per_epoch
         cosine = self.learning_rate_schedule == "cosine"
         return TrainingConfig(
@@ -577,9 +577,13 @@ def _to_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:
 
 
 def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
-    """Return the passes over a table: 12 to 30, with more steps where it has more codes."""
+    """Return the passes over a table: more steps where it has more codes, within bounds.
+
+    At least 12 passes and at most 20; fewer where there are few rows to learn by heart.
+    """
     steps = 1200 + n_codes / 2
-    return round(min(max(steps * batch_size / n_rows, 12), 30))
+    most = min(20, 10 + n_rows / 1600)
+    return round(min(max(steps * batch_size / n_rows, 12), most))
 
 
 def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Tensor:
