@@ -39,7 +39,7 @@ def training_products(model: TabularVAE, batch_size: int) -> list[tuple[int, ...
         return [*shapes, (1, batch_size, *model.output_weight.shape[::-1])]
     width = model.width
     shapes += [(1, batch_size, *weight.shape) for weight in model.causal.weights]
-    shapes += [(model.n_columns, batch_size, width, width) for _ in model.block_weights]
+    shapes += [(model.n_columns, batch_size, width, width) for _ in model.blocks]
     shapes += [
         (len(bucket.columns), batch_size, width, bucket.width) for bucket in model.layout.buckets
     ]
@@ -58,7 +58,7 @@ def sampling_products(model: TabularVAE, n_rows: int) -> list[tuple[int, ...]]:
         return [*shapes, (1, n_rows, *model.output_weight.shape[::-1])]
     width = model.width
     shapes = [(1, n_rows, model.latent_dim, width)] * model.n_columns
-    shapes += [(1, n_rows, width, width)] * (model.n_columns * len(model.block_weights))
+    shapes += [(1, n_rows, width, width)] * (model.n_columns * len(model.blocks))
     shapes += [(1, n_rows, width, n_codes) for n_codes in model.cardinalities]
     return shapes
 

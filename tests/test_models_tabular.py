@@ -109,7 +109,7 @@ class TestAutoregressiveCausality:
     def test_any_depth_of_the_columns_networks(self, column_hidden):
         cardinalities = cardinalities_of(6)
         model = randomised(autoregressive(cardinalities, column_hidden=column_hidden))
-        assert len(model.block_weights) == len(column_hidden) - 1
+        assert len(model.blocks) == len(column_hidden) - 1
         z = torch.randn(50, 3, generator=seeded())
         codes, _ = model.sample_columns(z, argmax=True)
         for column, logits in enumerate(logits_by_column(model, model.decode(z, (codes,)))):

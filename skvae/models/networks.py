@@ -205,3 +205,47 @@ class _TriangularProduct(torch.autograd.Function):
             grad_x[:, :seen].addmm_(part, weight.T)
             grad_weights.append(x[:, :seen].T @ part)
         return grad_x, flat.sum(0), None, None, *grad_weights
+
+
+class ColumnBlock(nn.Module):
+    """``h + silu(h W + b)`` with weights of its own for each column.
+
+    Parameters
+    ----------
+    n_columns : int
+        Number of columns.
+    width : int
+        Size of the features of a column.
+    """
+
+    def __init__(self, n_columns: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_columns, width, width) * (4 * width) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(n_columns, 1, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map (n_columns, batch, width) to the same shape."""
+        return _ResidualSiLU.apply(h, self.weight, self.bias)
+
+
+class _ResidualSiLU(torch.autograd.Function):
+    """``h + silu(h W + b)``.
+
+    Features of all columns are more than a processor's cache holds: in-place sums spare passes over
+    them that autograd would make.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        inner = torch.baddbmm(bias, h, weight)
+        ctx.save_for_backward(h, weight, inner)
+        return F.silu(inner).add_(h)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h, weight, inner = ctx.saved_tensors
+        grad_inner = torch.ops.aten.silu_backward(grad, inner)
+        grad_h = torch.baddbmm(grad, grad_inner, weight.transpose(1, 2))
+        grad_weight = torch.bmm(h.transpose(1, 2), grad_inner)
+        return grad_h, grad_weight, grad_inner.sum(1, keepdim=True)

@@ -23,7 +23,13 @@ from skvae.models.code_tables import (
     draw_codes,
 )
 from skvae.models.core import GaussianVAE
-from skvae.models.networks import CausalColumns, GaussianHead, ResidualTrunk, relu_mlp
+from skvae.models.networks import (
+    CausalColumns,
+    ColumnBlock,
+    GaussianHead,
+    ResidualTrunk,
+    relu_mlp,
+)
 
 # Rows decoded at a time: their features stay in the processor's cache.
 DECODE_ROWS = 2048
@@ -143,12 +149,7 @@ class AutoregressiveTVAE(TabularVAE):
             self.layout, embedding_dim, scores, basis_size=8, free_std=1.0, smooth_std=8**-0.5
         )
         self.causal = CausalColumns(n_columns, latent_dim, embedding_dim, width, self.layout.order)
-        self.block_weights = nn.ParameterList()
-        self.block_biases = nn.ParameterList()
-        for _ in column_hidden[1:]:
-            weight = torch.randn(n_columns, width, width) * (4 * width) ** -0.5
-            self.block_weights.append(nn.Parameter(weight))
-            self.block_biases.append(nn.Parameter(torch.zeros(n_columns, 1, width)))
+        self.blocks = nn.ModuleList(ColumnBlock(n_columns, width) for _ in column_hidden[1:])
         self.head_table = CodeTable(
             self.layout, width, scores, basis_size=16, free_std=0.02, smooth_std=0.02
         )
@@ -163,8 +164,8 @@ class AutoregressiveTVAE(TabularVAE):
         """Return the logits of each bucket of columns, given the columns before each."""
         seen = F.embedding(x[0] + self.offsets, self.input_table()).flatten(1)
         h = F.silu(self.causal(torch.cat([z, seen], dim=1)))
-        for weight, bias in zip(self.block_weights, self.block_biases, strict=True):
-            h = h + F.silu(torch.baddbmm(bias, h, weight))
+        for block in self.blocks:
+            h = block(h)
         return self.heads.logits(h, self.head_table.blocks())
 
     def log_likelihood(self, x: tuple[Tensor, ...], params: Any) -> Tensor:
@@ -215,10 +216,7 @@ class AutoregressiveTVAE(TabularVAE):
             codes = slice(first, first + self.cardinalities[source])
             added[codes] = vectors[codes] @ causal[source]
         place = self.layout.order.index(column)
-        blocks = [
-            (weight[place], block_bias[place, 0])
-            for weight, block_bias in zip(self.block_weights, self.block_biases, strict=True)
-        ]
+        blocks = [(block.weight[place], block.bias[place, 0]) for block in self.blocks]
         first = int(self.layout.offsets[column])
         head = heads[first : first + self.cardinalities[column]].T.contiguous()
         head_bias = self.heads.column_bias(column)
