@@ -341,7 +341,7 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     Parameters
     ----------
     logits : Tensor of shape (batch, n_codes)
-        Unnormalised log probabilities.
+        Unnormalised log probabilities, contiguous; overwritten.
     generator : torch.Generator or None
         Source of the uniform numbers.
     argmax : bool, default=False
@@ -353,7 +353,7 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     """
     if argmax:
         return logits.argmax(dim=1)
-    cumulative = logits.softmax(dim=1).cumsum_(dim=1)
+    cumulative = torch.softmax(logits, dim=1, out=logits).cumsum_(dim=1)
     uniform = torch.rand(len(logits), 1, device=logits.device, generator=generator)
     # 1 - u lies in (0, 1], so that a leading code of probability 0 is never drawn.
     threshold = (1.0 - uniform) * cumulative[:, -1:]

@@ -32,7 +32,7 @@ from skvae.models.networks import (
 )
 
 # Rows decoded at a time: their features stay in the processor's cache.
-DECODE_ROWS = 2048
+DECODE_ROWS = 4096
 
 
 class TabularVAE(GaussianVAE):
@@ -187,8 +187,11 @@ class AutoregressiveTVAE(TabularVAE):
         """
         flat = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
         vectors, heads = self.input_table(), self.head_table()
+        n_scratch = min(DECODE_ROWS, len(z))
+        # Features and logits of all chunks go through the same memory, which stays in the cache.
+        scratch = [z.new_empty(n_scratch * size) for size in (self.width, max(self.cardinalities))]
         for column in range(self.n_columns):
-            draw = self._column_drawer(column, vectors, heads)
+            draw = self._column_drawer(column, vectors, heads, *scratch)
             for start in range(0, len(z), DECODE_ROWS):
                 rows = slice(start, start + DECODE_ROWS)
                 logits = draw(z[rows], flat[rows, :column])
@@ -200,7 +203,7 @@ class AutoregressiveTVAE(TabularVAE):
         return flat - self.offsets, places
 
     def _column_drawer(
-        self, column: int, vectors: Tensor, heads: Tensor
+        self, column: int, vectors: Tensor, heads: Tensor, features: Tensor, scores: Tensor
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the function from latents and the codes before ``column`` to its logits.
 
@@ -216,19 +219,24 @@ class AutoregressiveTVAE(TabularVAE):
             codes = slice(first, first + self.cardinalities[source])
             added[codes] = vectors[codes] @ causal[source]
         place = self.layout.order.index(column)
-        blocks = [(block.weight[place], block.bias[place, 0]) for block in self.blocks]
+        layers = (layer for layer in self.blocks if isinstance(layer, ColumnBlock))
+        blocks = [(layer.weight[place], layer.bias[place, 0]) for layer in layers]
         first = int(self.layout.offsets[column])
         head = heads[first : first + self.cardinalities[column]].T.contiguous()
         head_bias = self.heads.column_bias(column)
 
         def draw(z: Tensor, before: Tensor) -> Tensor:
-            h = torch.addmm(bias, z, latent_weight)
+            h, logits = (
+                part[: len(z) * size].view(len(z), size)
+                for part, size in ((features, width), (scores, head.shape[1]))
+            )
+            torch.addmm(bias, z, latent_weight, out=h)
             if column:
                 h += F.embedding_bag(before, added, mode="sum")
             F.silu(h, inplace=True)
             for weight, block_bias in blocks:
                 h += F.silu(torch.addmm(block_bias, h, weight), inplace=True)
-            return torch.addmm(head_bias, h, head)
+            return torch.addmm(head_bias, h, head, out=logits)
 
         return draw
 
@@ -391,7 +399,7 @@ class FactorizedTVAE(TabularVAE):
             logits, means = self.decode(z[rows])
             segments = (logits + self.softmax.blocked).split(self.cardinalities, dim=1)
             for column, scores in enumerate(segments):
-                codes[rows, column] = draw_codes(scores, generator, argmax)
+                codes[rows, column] = draw_codes(scores.contiguous(), generator, argmax)
             if means is not None:
                 if not centre:
                     noise = torch.randn(means.shape, device=z.device, generator=generator)

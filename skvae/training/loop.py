@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skvae.training.callbacks import Callback, CallbackList, EpochLog
+from skvae.training.optimizer import FusedAdam
 from skvae.training.subnormals import flushed_subnormals
 
 Batch = tuple[Tensor, ...]
@@ -161,7 +162,13 @@ class _Run:
         self.generator, self.validation_data = generator, validation_data
         self.callbacks = CallbackList(callbacks)
         self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(model, config)
+        self.optimizer = FusedAdam(
+            model.named_parameters(),
+            decoupled=config.optimizer == "adamw",
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+        )
+        self.learning_rate = config.learning_rate
         self.n_rows = len(data[0])
         self.batch_size = min(config.batch_size, self.n_rows)
         whole, rest = divmod(self.n_rows, self.batch_size)
@@ -197,7 +204,7 @@ class _Run:
         patience = None if self.validation_data is None else self.config.n_iter_no_change
         for epoch in range(1, self.config.n_epochs + 1):
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
-            log["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            log["learning_rate"] = self.learning_rate
             if self.validation_data is not None:
                 log["validation_loss"] = self._validate()
             log["seconds"] = time.perf_counter() - start
@@ -238,7 +245,7 @@ class _Run:
             beta *= min(1.0, (self.step + 1) / config.beta_warmup_steps)
         output = self.model(batch, generator=self.generator)
         loss = self.model.compute_loss(batch, output, beta=beta, free_nats=config.free_nats)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.objective.backward()
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
@@ -246,7 +253,7 @@ class _Run:
         if not math.isfinite((norm + loss.objective.detach()).item()):
             self._count_bad_step(loss.diagnostics, epoch)
             return None
-        self.optimizer.step()
+        self.optimizer.step(self.learning_rate)
         project = getattr(self.model, "project_parameters", None)
         if project is not None:
             project()
@@ -262,8 +269,7 @@ class _Run:
             rate *= min(1.0, (self.step + 1) / config.warmup_steps)
         if config.schedule == "cosine":
             rate *= 0.5 * (1.0 + math.cos(math.pi * self.step / self.total_steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.learning_rate = rate
 
     def _count_bad_step(self, diagnostics: dict[str, Tensor], epoch: int) -> None:
         self.result.n_skipped_steps += 1
@@ -334,32 +340,3 @@ def evaluate(model: Any, data: Batch, *, beta: float = 1.0, batch_size: int = 40
         loss = model.compute_loss(batch, model(batch, generator=generator), beta=beta)
         total += float(loss.objective) * len(batch[0])
     return total / n_rows
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Build a fused optimizer; decoupled weight decay spares biases and norms."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if config.optimizer == "adam":
-        return torch.optim.Adam(
-            [p for _, p in named],
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-    decayed = [p for name, p in named if not _is_bias(name, p)]
-    spared = [p for name, p in named if _is_bias(name, p)]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=config.betas,
-        fused=True,
-    )
-
-
-def _is_bias(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim < 2 or "bias" in name
