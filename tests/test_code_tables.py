@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from skvae.models import CategoricalHeads, CodeLayout, CodeTable, SegmentedSoftmax, draw_codes
-from skvae.models.code_tables import MAX_PADDING, PADDING_LOGIT
+from skvae.models.code_tables import MAX_PADDING, NARROW, PADDING_LOGIT
 
 CARDINALITIES = [
     [1],
@@ -189,7 +189,7 @@ class TestCategoricalHeads:
         logits = heads.logits(torch.zeros(5, 1, 7), flat_tables)
         codes = torch.zeros(3, 5, dtype=torch.int64)
         codes[:, 0] = torch.arange(3)
-        repeated = [block.expand(-1, 3, -1) for block in logits]
+        repeated = [block.expand(-1, -1, 3) for block in logits]
         relative = heads.log_prob(codes, repeated).exp()
         expected = torch.tensor([1.5, 2.5, 7.5])  # half a row beside each count
         torch.testing.assert_close(relative / relative.sum(), expected / expected.sum())
@@ -239,15 +239,17 @@ class TestDrawCodes:
         codes = draw_codes(logits, seeded())
         assert sorted(codes.unique().tolist()) == [1, 2, 5, 6, 7, 8]
 
-    def test_no_uniform_number_leads_to_a_blocked_code(self, monkeypatch):
+    @pytest.mark.parametrize("n_codes", [5, NARROW, NARROW + 1, 200])
+    def test_no_uniform_number_leads_to_a_blocked_code(self, monkeypatch, n_codes):
         edges = torch.tensor([0.0, 2**-24, 0.25, 0.5, 0.75, 1 - 2**-24])
 
         def extreme(*shape, device, generator):
-            return edges[:, None]
+            return edges
 
-        logits = torch.tensor([PADDING_LOGIT, 0.0, PADDING_LOGIT, 0.0, PADDING_LOGIT])
+        logits = torch.full((n_codes,), PADDING_LOGIT)
+        logits[[1, 3]] = 0.0
         monkeypatch.setattr(torch, "rand", extreme)
-        codes = draw_codes(logits.expand(len(edges), 5).clone(), None)
+        codes = draw_codes(logits.expand(len(edges), n_codes).clone(), None)
         assert set(codes.tolist()) == {1, 3}
 
     def test_argmax_takes_the_most_probable_code(self):

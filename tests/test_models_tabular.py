@@ -60,7 +60,7 @@ def logits_by_column(model, logits):
     out = {}
     for bucket, block in zip(model.layout.buckets, logits, strict=True):
         for rank, column in enumerate(bucket.columns):
-            out[column] = block[rank, :, : model.cardinalities[column]]
+            out[column] = block[rank, : model.cardinalities[column]].T
     return [out[column] for column in range(model.n_columns)]
 
 

@@ -22,6 +22,8 @@ from torch.nn import functional as F
 PADDING_LOGIT = -1e4
 # Below this share of the row's largest logit, a segment's softmax is computed on its own.
 MIN_SEGMENT_WEIGHT = 1e-20
+# Columns of at most this many codes are drawn with the rows along the processor's vectors.
+NARROW = 32
 # A bucket may be padded by this share of its own size.
 MAX_PADDING = 0.3
 
@@ -229,7 +231,9 @@ class CategoricalHeads(nn.Module):
             self.register_buffer(f"columns_{rank}", columns, persistent=False)
 
     def logits(self, hidden: Tensor, tables: Sequence[Tensor]) -> list[Tensor]:
-        """Return the logits of each bucket, of shape (columns, batch, codes).
+        """Return the logits of each bucket, of shape (columns, codes, batch).
+
+        With the batch last, columns of few codes take softmaxes and products as well as wide ones.
 
         Parameters
         ----------
@@ -242,7 +246,7 @@ class CategoricalHeads(nn.Module):
         out = []
         for rank, features in enumerate(hidden.split(sizes)):
             bias = self.get_parameter(f"block{rank}_bias") + self.get_buffer(f"padding_{rank}")
-            out.append(torch.baddbmm(bias[:, None, :], features, tables[rank].transpose(1, 2)))
+            out.append(torch.baddbmm(bias[:, :, None], tables[rank], features.transpose(1, 2)))
         return out
 
     def log_prob(self, codes: Tensor, logits: Sequence[Tensor]) -> Tensor:
@@ -250,9 +254,7 @@ class CategoricalHeads(nn.Module):
         total = None
         for rank, scores in enumerate(logits):
             targets = codes[:, self.get_buffer(f"columns_{rank}")].T
-            loss = F.cross_entropy(
-                scores.flatten(0, 1), targets.reshape(-1), reduction="none"
-            ).view(targets.shape)
+            loss = F.cross_entropy(scores, targets, reduction="none")
             total = -loss.sum(0) if total is None else total - loss.sum(0)
         assert total is not None
         return total
@@ -341,7 +343,7 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     Parameters
     ----------
     logits : Tensor of shape (batch, n_codes)
-        Unnormalised log probabilities, contiguous; overwritten.
+        Unnormalised log probabilities; may be overwritten.
     generator : torch.Generator or None
         Source of the uniform numbers.
     argmax : bool, default=False
@@ -353,9 +355,13 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     """
     if argmax:
         return logits.argmax(dim=1)
-    cumulative = torch.softmax(logits, dim=1, out=logits).cumsum_(dim=1)
-    uniform = torch.rand(len(logits), 1, device=logits.device, generator=generator)
     # 1 - u lies in (0, 1], so that a leading code of probability 0 is never drawn.
-    threshold = (1.0 - uniform) * cumulative[:, -1:]
-    codes = torch.searchsorted(cumulative, threshold).squeeze(1)
+    uniform = 1.0 - torch.rand(len(logits), device=logits.device, generator=generator)
+    if logits.shape[1] <= NARROW:
+        # Along the rows: a processor's vectors are wider than the codes.
+        cumulative = logits.T.softmax(dim=0).cumsum_(dim=0)
+        codes = (cumulative < uniform * cumulative[-1]).sum(dim=0)
+    else:
+        cumulative = torch.softmax(logits, dim=1, out=logits).cumsum_(dim=1)
+        codes = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:]).squeeze(1)
     return codes.clamp_(max=logits.shape[1] - 1)
