@@ -80,6 +80,7 @@ class TestScikitLearnContract:
     def test_checks_that_check_estimator_does_not_call(self, estimator, name):
         getattr(estimator_checks, name)("TVAESynthesizer", clone(estimator))
 
+    @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
     @pytest.mark.parametrize("name", POLARS_CHECKS)
     def test_polars_checks(self, name):
         pytest.importorskip("polars")

@@ -49,9 +49,10 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
     X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
     if reset:
         estimator._container = ("array", X.dtype)
-    frame = pd.DataFrame(X, copy=False)
-    if not reset and estimator._container[0] == "frame":
-        frame.columns = estimator._container[1]  # an array's columns stand as in fit
+    # An array's columns stand as in fit; frames of other libraries bring names of their own.
+    kind, detail = estimator._container
+    names = detail if kind == "frame" else getattr(estimator, "feature_names_in_", None)
+    frame = pd.DataFrame(X, columns=names, copy=False)
     return frame.infer_objects() if X.dtype == object else frame
 
 
