@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 
@@ -100,12 +101,15 @@ class TorchEstimator(BaseEstimator):
         self,
         model: torch.nn.Module,
         data: tuple[torch.Tensor, ...],
-        config: TrainingConfig,
+        make_config: Callable[[int], TrainingConfig],
         *,
         seed: int,
         validation_fraction: float | None,
     ) -> TrainingResult:
-        """Run the loop, holding rows out if ``validation_fraction`` is not None."""
+        """Run the loop, holding rows out if ``validation_fraction`` is not None.
+
+        ``make_config`` gets the number of rows that are left to train on.
+        """
         device = data[0].device
         generator = torch.Generator(device).manual_seed(seed)
         held_out = None
@@ -121,7 +125,7 @@ class TorchEstimator(BaseEstimator):
         return train(
             model,
             data,
-            config,
+            make_config(len(data[0])),
             generator=generator,
             validation_data=held_out,
             callbacks=callbacks,
@@ -132,6 +136,14 @@ class TorchEstimator(BaseEstimator):
         self.history_ = pd.DataFrame(result.history)
         self.loss_curve_ = self.history_["loss"].tolist()
         self.n_iter_ = result.n_epochs
+        self.n_skipped_steps_ = result.n_skipped_steps
+        if result.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after epoch {result.n_epochs}; the weights of epoch "
+                f"{result.best_epoch}, the best so far, are kept.",
+                UserWarning,
+                stacklevel=3,
+            )
         if result.best_epoch is not None:
             self.best_epoch_ = result.best_epoch
         elif hasattr(self, "best_epoch_"):

@@ -7,9 +7,11 @@ nothing else.
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
+import re
 import tempfile
 import zipfile
 from importlib import import_module
@@ -81,6 +83,10 @@ def save(estimator, path) -> None:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr("estimator.json", json.dumps(content, allow_nan=False))
             archive.writestr("arrays.safetensors", safetensors.numpy.save(packer.arrays))
+        # A temporary file is its maker's alone; the model is as open as any new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -109,7 +115,7 @@ def load(path):
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read("estimator.json"))
             arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
-        found = (content["format"], content["format_version"])
+        found = (str(content["format"]), int(content["format_version"]))
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, safetensors.SafetensorError) as e:
         raise ValueError(
             f"{os.fspath(path)!r} is not a file that skvae.save wrote, or it is damaged ({e}). "
@@ -120,7 +126,10 @@ def load(path):
             f"{os.fspath(path)!r} has format {found}, expected {FORMAT!r} up to {FORMAT_VERSION}. "
             f"It was written by skvae {content.get('versions', {}).get('skvae')}: update skvae."
         )
-    return _Unpacker(arrays).unpack(content["estimator"])
+    try:
+        return _Unpacker(arrays).unpack(content["estimator"])
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged ({error!r}).") from error
 
 
 class _Packer:
@@ -143,8 +152,8 @@ class _Packer:
             return {"$tuple": [self.pack(item) for item in value]}
         if isinstance(value, dict):
             return {"$dict": [[self.pack(key), self.pack(item)] for key, item in value.items()]}
-        if value is pd.NA:
-            return {"$na": True}
+        if value is pd.NA or value is pd.NaT:
+            return {"$na": "NA" if value is pd.NA else "NaT"}
         for kind, pack in _PACKERS:
             if isinstance(value, kind):
                 return pack(self, value)
@@ -195,6 +204,25 @@ class _Packer:
         columns = {name: value[name].to_numpy() for name in value.columns}
         return {"$frame": self.pack(columns)}
 
+    def _timestamp(self, value: pd.Timestamp) -> dict:
+        tz = None if value.tz is None else str(value.tz)
+        return {"$timestamp": value.tz_localize(None).isoformat(), "tz": tz, "unit": value.unit}
+
+    def _timedelta(self, value: pd.Timedelta) -> dict:
+        return {"$timedelta": int(value.asm8.astype(np.int64)), "unit": value.unit}
+
+    def _period(self, value: pd.Period) -> dict:
+        return {"$period": value.ordinal, "freq": value.freqstr}
+
+    def _interval(self, value: pd.Interval) -> dict:
+        return {"$interval": self.pack([value.left, value.right]), "closed": value.closed}
+
+    def _date(self, value: datetime.date) -> dict:
+        return {"$date": value.isoformat()}
+
+    def _bytes(self, value: bytes) -> dict:
+        return {"$bytes": value.hex()}
+
     def _random_state(self, value: np.random.RandomState) -> dict:
         return {"$random_state": self.pack(value.get_state())}
 
@@ -206,6 +234,12 @@ _PACKERS = [
     (pd.Index, _Packer._index),
     (pd.DataFrame, _Packer._frame),
     (np.random.RandomState, _Packer._random_state),
+    (pd.Timestamp, _Packer._timestamp),
+    (pd.Timedelta, _Packer._timedelta),
+    (pd.Period, _Packer._period),
+    (pd.Interval, _Packer._interval),
+    (datetime.date, _Packer._date),
+    (bytes, _Packer._bytes),
 ]
 
 
@@ -236,8 +270,26 @@ class _Unpacker:
     def _dict(self, content, _):
         return {self.unpack(key): self.unpack(item) for key, item in content}
 
-    def _na(self, *_):
-        return pd.NA
+    def _na(self, content, _):
+        return pd.NaT if content == "NaT" else pd.NA
+
+    def _timestamp(self, content, whole):
+        return pd.Timestamp(content, tz=whole["tz"]).as_unit(whole["unit"])
+
+    def _timedelta(self, content, whole):
+        return pd.Timedelta(np.timedelta64(content, whole["unit"])).as_unit(whole["unit"])
+
+    def _period(self, content, whole):
+        return pd.Period(ordinal=content, freq=whole["freq"])
+
+    def _interval(self, content, whole):
+        return pd.Interval(*self.unpack(content), closed=whole["closed"])
+
+    def _date(self, content, _):
+        return datetime.date.fromisoformat(content)
+
+    def _bytes(self, content, _):
+        return bytes.fromhex(content)
 
     def _scalar(self, content, whole):
         return np.dtype(content).type(self.unpack(whole["value"]))
@@ -262,6 +314,10 @@ class _Unpacker:
     def _arrow(self, content, _):
         import pyarrow as pa
 
+        decimal = re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", content)
+        if decimal:
+            width, precision, scale = (int(part) for part in decimal.groups())
+            return pd.ArrowDtype(getattr(pa, f"decimal{width}")(precision, scale))
         return pd.ArrowDtype(pa.type_for_alias(content))
 
     def _index(self, content, whole):
@@ -294,17 +350,23 @@ class _Unpacker:
 _TAGS = {
     "$array",
     "$arrow",
+    "$bytes",
     "$category",
+    "$date",
     "$dict",
     "$dtype",
     "$float",
     "$frame",
     "$index",
+    "$interval",
     "$na",
     "$object",
     "$objects",
+    "$period",
     "$random_state",
     "$scalar",
     "$string",
+    "$timedelta",
+    "$timestamp",
     "$tuple",
 }

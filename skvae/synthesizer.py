@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -23,12 +24,22 @@ from skvae.models import (
 from skvae.samplers import SAMPLERS
 from skvae.tabular import MixtureEncoder, TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
-from skvae.training import CallbackList, TrainingConfig
+from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
 
 # Latents drawn for each row when its likelihood is bounded.
 N_SCORE_DRAWS = 8
 # Rows encoded or scored at a time.
 SCORE_ROWS = 2048
+
+
+# Parameters handed through to the transformer.
+_SHARED_PARAMETERS = (
+    "categorical_features",
+    "numeric_encoding",
+    "n_bins",
+    "min_rows_per_value",
+    "random_state",
+)
 
 
 class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
@@ -67,7 +78,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Mean divergence a row, in nats, below which there is nothing to gain: it keeps the latent
         alive beside a decoder that could do without. More makes ``transform`` say more.
     max_epochs : int or "auto", default="auto"
-        Passes over the table. ``"auto"`` sets them by the number of rows.
+        Passes over the table. ``"auto"`` makes 10 to 20, by the numbers of rows and of codes.
     max_steps : int or None, default=None
         Most optimizer steps, in whole epochs and at least one.
     batch_size : int, default=256
@@ -75,7 +86,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     optimizer : {"adamw", "adam"}, default="adamw"
         Weight decay is decoupled in the first, part of the gradient in the second.
     learning_rate : float, default=0.01
-        Step size, after a short warm-up.
+        Step size; with the cosine schedule, after a short warm-up.
     learning_rate_schedule : {"cosine", "constant"}, default="cosine"
         Course of the learning rate.
     weight_decay : float, default=0.3
@@ -117,6 +128,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Loss of each epoch.
     n_iter_ : int
         Epochs made.
+    n_skipped_steps_ : int
+        Steps skipped because their loss or gradient was not finite.
     best_epoch_ : int
         The epoch whose weights were restored; with early stopping only.
     transformer_ : TabularTransformer
@@ -151,7 +164,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     _preset_folder = "tvae_synthesizer"
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        **TabularTransformer._parameter_constraints,
+        **{name: TabularTransformer._parameter_constraints[name] for name in _SHARED_PARAMETERS},
         "decoder": [StrOptions({"autoregressive", "factorized"})],
         "hidden_layer_sizes": ["array-like"],
         "column_layer_sizes": ["array-like"],
@@ -177,9 +190,6 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
-    for _name in ("rows_per_bin", "copy_columns"):
-        del _parameter_constraints[_name]
-    del _name
 
     def __init__(
         self,
@@ -289,7 +299,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         result = self._train(
             model,
             data,
-            self._training_config(len(encoded.codes), int(transformer.cardinalities_.sum())),
+            partial(self._training_config, n_codes=int(transformer.cardinalities_.sum())),
             seed=int(seeds[2]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
         )
@@ -481,15 +491,13 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         }
 
     def _training_config(self, n_rows: int, n_codes: int) -> TrainingConfig:
-        if self.early_stopping:
-            n_rows -= round(self.validation_fraction * n_rows)
         n_epochs = self.max_epochs
         if n_epochs == "auto":
             n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
-        steps_per_epoch = max(1, round(n_rows / self.batch_size))
+        n_steps = steps_per_epoch(n_rows, self.batch_size)
         if self.max_steps is not None:
-            n_epochs = max(1, min(n_epochs, self.max_steps // steps_per_epoch))
-        total = n_epochs * steps_per_epoch
+            n_epochs = max(1, min(n_epochs, self.max_steps // n_steps))
+        total = n_epochs * n_steps
         cosine = self.learning_rate_schedule == "cosine"
         return TrainingConfig(
             n_epochs=n_epochs,
@@ -579,7 +587,8 @@ def _to_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:
 def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
     """Return the passes over a table: more steps where it has more codes, within bounds.
 
-    At least 12 passes and at most 20; fewer where there are few rows to learn by heart.
+    At least 12 passes and at most 20; but below 16,000 rows the upper bound falls towards 10, as
+    few rows are soon learnt by heart.
     """
     steps = 1200 + n_codes / 2
     most = min(20, 10 + n_rows / 1600)

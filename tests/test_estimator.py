@@ -423,7 +423,9 @@ class TestFitLoop:
             fitted.sample()
 
     def test_an_interrupt_under_early_stopping_keeps_the_best_so_far(self, table):
-        fitted = quick(max_epochs=5, early_stopping=True, callbacks=[self.interrupt]).fit(table)
+        fitted = quick(max_epochs=5, early_stopping=True, callbacks=[self.interrupt])
+        with pytest.warns(UserWarning, match="interrupted after epoch 2"):
+            fitted.fit(table)
         assert fitted.n_iter_ == 2
         assert fitted.best_epoch_ in (1, 2)
         assert len(fitted.sample(4)) == 4

@@ -4,6 +4,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
 
+from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
 
 
@@ -149,3 +150,11 @@ def test_an_array_after_a_frame_is_taken_with_scikit_learns_warning():
     read_table(door, pd.DataFrame({"a": [1.0]}), reset=True)
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         assert read_table(door, np.ones((2, 1)), reset=False).shape == (2, 1)
+
+
+def test_a_list_keeps_its_booleans_and_whole_numbers():
+    rows = [[step % 7, step % 2 == 0, step / 4] for step in range(40)]
+    transformer = TabularTransformer().fit(rows)
+    assert [schema.dtype.kind for schema in transformer.schema_] == ["i", "b", "f"]
+    back = transformer.inverse_transform(transformer.transform(rows))
+    assert [type(cell) for cell in back[0]] == [int, bool, float]

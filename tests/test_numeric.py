@@ -275,3 +275,38 @@ def test_two_encodings_of_one_column_give_like_densities():
         log_probability = np.log(encoder.code_counts_[codes] / len(values))
         means.append(np.mean(log_probability + encoder.log_measure(values, codes)))
     assert means[0] == pytest.approx(means[1], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("step", "residue", "integer"),
+    [(5, 0, True), (5, 3, True), (0.25, 0, False), (1, 0.99, False), (1000, 0, True)],
+    ids=["fives", "threes-and-eights", "quarters", "ninety-nine-cents", "thousands"],
+)
+def test_values_stay_on_the_grid_that_they_came_on(step, residue, integer):
+    rng = np.random.default_rng(0)
+    values = np.round(rng.integers(0, 2000, 3000) * step + residue, 2)
+    encoder, _, _ = fitted(values, integer=integer)
+    assert encoder.n_bins_ > 50
+    drawn = sampled(encoder, 5000)
+    off = np.abs((drawn - residue) / step - np.round((drawn - residue) / step))
+    assert off.max() < 1e-6
+    assert drawn.min() >= values.min()
+    assert drawn.max() <= values.max()
+    assert len(np.unique(drawn)) > 1000
+
+
+def test_a_grid_is_not_read_off_a_handful_of_values():
+    rng = np.random.default_rng(0)
+    values = np.repeat([3.0, 500_003.0, 1_000_003.0], 4)  # rare ones: they must not come back
+    encoder, _, _ = fitted(rng.permutation(values), integer=True)
+    assert encoder.bin_step_ == 1
+
+
+def test_the_densities_of_the_cells_of_a_grid_sum_to_one():
+    values = np.random.default_rng(0).integers(0, 1000, 20_000) * 5.0
+    encoder, _, _ = fitted(values, integer=True)
+    grid = np.arange(0, 5000, 5.0)
+    codes, _ = encoder.encode(grid)
+    share = encoder.code_counts_[codes] / encoder.code_counts_.sum()
+    total = (share * np.exp(encoder.log_measure(grid, codes))).sum()
+    assert 0.8 < total < 1.02

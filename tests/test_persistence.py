@@ -79,6 +79,50 @@ def test_pyarrow_dtypes_come_back(tmp_path):
     assert (skvae.load(tmp_path / "model.skvae").sample(5).dtypes == table.dtypes).all()
 
 
+@pytest.mark.parametrize(
+    "categories",
+    [
+        pd.interval_range(0, 4),
+        pd.date_range("2020-01-01", periods=4),
+        pd.date_range("2020-01-01", periods=4, tz="Europe/Paris"),
+        pd.period_range("2020-01", periods=4, freq="M"),
+        pd.timedelta_range("1h", periods=4),
+    ],
+    ids=["intervals", "dates", "zoned", "periods", "timedeltas"],
+)
+def test_categories_and_names_of_any_pandas_kind_come_back(categories, tmp_path):
+    cells = pd.Categorical.from_codes(np.arange(80) % 4, categories=categories)
+    table = pd.DataFrame({"a": cells, "b": np.arange(80.0)})
+    table.columns = pd.Index(list(categories[:2]))
+    skvae.save(TVAESynthesizer(max_epochs=1).fit(table), tmp_path / "model.skvae")
+    rows = skvae.load(tmp_path / "model.skvae").sample(20)
+    assert (rows.dtypes.to_numpy() == table.dtypes.to_numpy()).all()
+    assert list(rows.columns) == list(table.columns)
+    assert rows.iloc[:, 0].isin(categories).all()
+
+
+def test_the_file_is_as_open_as_any_new_one(table, tmp_path):
+    path = tmp_path / "model.skvae"
+    skvae.save(TVAESynthesizer(max_epochs=1).fit(table), path)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_damage_is_told(table, tmp_path):
+    path = tmp_path / "model.skvae"
+    skvae.save(TVAESynthesizer(max_epochs=1).fit(table), path)
+    with zipfile.ZipFile(path) as archive:
+        content = json.loads(archive.read("estimator.json"))
+        arrays = archive.read("arrays.safetensors")
+    state = content["estimator"]["state"]["$dict"]
+    content["estimator"]["state"]["$dict"] = [pair for pair in state if pair[0] != "_spec"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("estimator.json", json.dumps(content))
+        archive.writestr("arrays.safetensors", arrays)
+    with pytest.raises(ValueError, match="is damaged"):
+        skvae.load(path)
+
+
 def test_callbacks_are_left_out(table, tmp_path):
     saved = TVAESynthesizer(max_epochs=1, callbacks=[lambda log: None]).fit(table)
     skvae.save(saved, tmp_path / "model.skvae")

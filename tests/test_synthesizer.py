@@ -585,3 +585,22 @@ def test_the_default_preset_on_all_of_adult():
     Z = fitted.transform(table)
     auc = cross_val_score(classifier, Z, income, scoring="roc_auc", cv=3).mean()
     assert auc >= 0.85
+
+
+class TestBudget:
+    @pytest.mark.parametrize(("n_rows", "batch_size"), [(160, 64), (100, 30), (97, 64), (50, 256)])
+    def test_max_steps_is_not_exceeded(self, table, n_rows, batch_size):
+        steps = []
+        quick(max_epochs=50, max_steps=6, batch_size=batch_size, callbacks=[steps.append]).fit(
+            table[:n_rows]
+        )
+        whole, rest = divmod(n_rows, min(batch_size, n_rows))
+        assert 1 <= len(steps) * (whole + (2 * rest >= batch_size)) <= 6
+
+    @pytest.mark.parametrize("max_epochs", [1, 3, 6])
+    def test_a_fit_that_diverges_says_so(self, table, max_epochs):
+        wild = quick(learning_rate=1e30, max_grad_norm=None, max_epochs=max_epochs)
+        with pytest.raises(FloatingPointError, match=r"learning_rate=1e\+30"):
+            wild.fit(table[:200])
+        with pytest.raises(NotFittedError):
+            wild.sample()

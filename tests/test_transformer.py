@@ -459,3 +459,11 @@ def test_it_must_be_fitted_first(mixed):
 def test_parameters_out_of_their_range_are_named(mixed, parameters):
     with pytest.raises(ValueError, match=f"The '{next(iter(parameters))}' parameter"):
         TabularTransformer(**parameters).fit(mixed)
+
+
+def test_a_refit_on_a_table_too_short_loses_nothing(mixed):
+    transformer = TabularTransformer(random_state=0).fit(mixed)
+    before = transformer.transform(mixed)
+    with pytest.raises(ValueError, match="3 row"):
+        transformer.fit(pd.DataFrame({"other": [1, 2, 3]}))
+    np.testing.assert_array_equal(transformer.transform(mixed), before)

@@ -93,7 +93,8 @@ class CausalColumns(nn.Module):
     """A linear map into each column from a latent and the columns before it.
 
     Columns are taken in groups, each one product with the latent and all columns before the
-    group's last; a fixed mask within the group makes it causal.
+    group's last. Within a group, weights from a column to itself or to one before it are zero: they
+    start there and get no gradient.
 
     Parameters
     ----------
@@ -132,13 +133,13 @@ class CausalColumns(nn.Module):
             n_out = (stop - start) * width
             seen = torch.randn((stop - 1) * embedding_dim, n_out)
             seen *= math.sqrt(2 / (n_columns * embedding_dim))
-            source = torch.arange(stop - 1).repeat_interleave(embedding_dim)
+            source = torch.arange(start, stop - 1).repeat_interleave(embedding_dim)
             target = torch.arange(start, stop).repeat_interleave(width)
             causal = (source[:, None] < target).float()
+            seen[start * embedding_dim :] *= causal
             latent = torch.randn(latent_dim, n_out) * latent_dim**-0.5
-            mask = torch.cat([torch.ones_like(latent), causal])
-            self.weights.append(nn.Parameter(torch.cat([latent, seen]) * mask))
-            self.register_buffer(f"mask_{rank}", mask, persistent=False)
+            self.weights.append(nn.Parameter(torch.cat([latent, seen])))
+            self.register_buffer(f"causal_{rank}", causal, persistent=False)
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context to the features of each column.
@@ -153,11 +154,18 @@ class CausalColumns(nn.Module):
         Tensor of shape (n_columns, batch, width)
             With the columns in ``order``.
         """
-        masked = [
-            weight * self.get_buffer(f"mask_{rank}") for rank, weight in enumerate(self.weights)
-        ]
         widths = [(stop - start) * self.width for start, stop in self.groups]
-        return _TriangularProduct.apply(context, self.bias, self.order, widths, *masked)
+        masks = [self.get_buffer(f"causal_{rank}") for rank in range(len(self.groups))]
+        return _TriangularProduct.apply(
+            context, self.bias, self.order, widths, masks, *self.weights
+        )
+
+    @torch.no_grad()
+    def project_parameters(self) -> None:
+        """Set the weights that would not be causal to zero, after a change from outside."""
+        for rank, weight in enumerate(self.weights):
+            mask = self.get_buffer(f"causal_{rank}")
+            weight[len(weight) - len(mask) :] *= mask
 
     def weight_into(self, column: int) -> tuple[Tensor, Tensor]:
         """Return one column's weights: from the latent, and from each column before it.
@@ -184,13 +192,19 @@ class _TriangularProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor, order: Tensor, widths: list[int], *weights: Tensor
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor,
+        order: Tensor,
+        widths: list[int],
+        masks: list[Tensor],
+        *weights: Tensor,
     ) -> Tensor:
         out = bias.repeat(len(x), 1)
         for part, weight in zip(out.split(widths, dim=1), weights, strict=True):
             part.addmm_(x[:, : len(weight)], weight)
         ctx.save_for_backward(x, order, *weights)
-        ctx.widths = widths
+        ctx.widths, ctx.masks = widths, masks
         return out.view(len(x), len(order), -1).transpose(0, 1).index_select(0, order)
 
     @staticmethod
@@ -200,11 +214,14 @@ class _TriangularProduct(torch.autograd.Function):
         flat = grad.index_select(0, order.argsort()).transpose(0, 1).flatten(1)
         grad_x = torch.zeros_like(x)
         grad_weights = []
-        for part, weight in zip(flat.split(ctx.widths, dim=1), weights, strict=True):
+        parts = flat.split(ctx.widths, dim=1)
+        for part, weight, mask in zip(parts, weights, ctx.masks, strict=True):
             seen = len(weight)
             grad_x[:, :seen].addmm_(part, weight.T)
-            grad_weights.append(x[:, :seen].T @ part)
-        return grad_x, flat.sum(0), None, None, *grad_weights
+            grad_weight = x[:, :seen].T @ part
+            grad_weight[seen - len(mask) :] *= mask
+            grad_weights.append(grad_weight)
+        return grad_x, flat.sum(0), None, None, None, *grad_weights
 
 
 class ColumnBlock(nn.Module):

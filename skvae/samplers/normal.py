@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, check_is_fitted
 
 
 class NormalSampler(BaseEstimator):
@@ -41,6 +41,9 @@ class NormalSampler(BaseEstimator):
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:
         """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        seed = check_random_state(random_state).randint(2**31 - 1)
+        check_is_fitted(self)
+        # None takes fresh entropy: numpy's global state is the user's.
+        fresh = np.random.RandomState() if random_state is None else random_state
+        seed = check_random_state(fresh).randint(2**31 - 1)
         rng = np.random.default_rng(seed)
         return rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)

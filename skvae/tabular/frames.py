@@ -73,8 +73,13 @@ def _to_array(rows: list | tuple) -> np.ndarray:
         array = np.asarray(rows)
     except ValueError:  # rows of unlike lengths
         return np.array(rows, dtype=object)
-    # A plain array would turn numbers beside strings into strings.
-    return np.array(rows, dtype=object) if array.dtype.kind in "USO" else array
+    # A plain array would turn numbers beside strings into strings, and booleans into numbers.
+    mixed = array.dtype.kind in "USO" or (
+        array.dtype.kind in "iuf"
+        and array.ndim == 2
+        and any(isinstance(cell, (bool, np.bool_)) for row in rows for cell in row)
+    )
+    return np.array(rows, dtype=object) if mixed else array
 
 
 def _refuse_empty(X: pd.DataFrame) -> None:

@@ -17,6 +17,8 @@ MAX_LEVELS = 150
 KNOT_INTERVALS = 16
 # Decimals beyond this are not looked for: the column counts as continuous.
 MAX_DECIMALS = 8
+# Distinct values that show a grid such as multiples of five.
+MIN_GRID_VALUES = 20
 # Share of a column's span that a value of a continuous column stands for.
 FINE_SHARE = 1e-8
 # Relative spacing of the numbers that float64 holds.
@@ -53,6 +55,9 @@ class QuantileEncoder:
     bin_decimals_ : int or None
         Decimals of the values in bins (negative: tens, hundreds, ...); None if they are not
         rounded.
+    bin_step_, bin_residue_ : int
+        In units of the last decimal: values in bins lie a whole number of steps from the residue
+        (prices that end in .99, times to five minutes); 1 and 0 if on no coarser grid.
     resolution_ : float
         Width of the cell of real numbers that a value of the column stands for: 1 for whole
         numbers, .01 with two decimals, a tiny share of the span if the values are not rounded.
@@ -96,6 +101,7 @@ class QuantileEncoder:
         if len(rest) < self.min_rows_per_value:
             rest = rest[:0]  # too few to hide among: they go to the nearest atom
         self.bin_decimals_ = find_decimals(rest, integer=self.integer, precision=self.precision)
+        self.bin_step_, self.bin_residue_ = find_step(rest, self.bin_decimals_)
         self._fit_knots(rest)
         self.resolution_ = self._find_resolution(present)
         return self
@@ -185,7 +191,7 @@ class QuantileEncoder:
             # The places of all bins lie on one axis, so one interpolation serves the column.
             position = (codes - n_atoms + places) * self.n_intervals_
             values = np.interp(position, np.arange(len(self.knots_)), self.knots_)
-            values = round_to(values, self.bin_decimals_)
+            values = self._snap(values)
         if n_atoms:
             is_atom = codes < n_atoms
             values = np.where(is_atom, self.atoms_[np.minimum(codes, n_atoms - 1)], values)
@@ -195,10 +201,18 @@ class QuantileEncoder:
             # Where the source came out missing, the middle of this column stands in.
             copied = np.where(np.isnan(copied), self.knots_[len(self.knots_) // 2], copied)
             copied = np.clip(copied, self.knots_[0], self.knots_[-1])
-            values[rows] = round_to(copied, self.bin_decimals_)
+            values[rows] = self._snap(copied)
         if self.has_missing_:
             values[codes == self.n_codes_ - 1] = np.nan
         return values
+
+    def _snap(self, values: np.ndarray) -> np.ndarray:
+        """Move values in bins to the grid that the training values lie on."""
+        if self.bin_step_ > 1:
+            units = values * 10.0**self.bin_decimals_ - self.bin_residue_
+            units = np.round(units / self.bin_step_) * self.bin_step_ + self.bin_residue_
+            values = units / 10.0**self.bin_decimals_
+        return round_to(values, self.bin_decimals_)
 
     def log_measure(self, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Log density of each value given its code, in the units of the column.
@@ -233,8 +247,9 @@ class QuantileEncoder:
             half = np.maximum(0.005 * gaps, 0.5 * self.resolution_)
             width, on_grid = 2 * half, True
         else:
-            half, width = 0.5 * 10.0**-self.bin_decimals_, self.resolution_
-            on_grid = np.abs(np.round(values, self.bin_decimals_) - values) < 0.1 * half
+            half = 0.5 * self.bin_step_ * 10.0**-self.bin_decimals_
+            width = self.resolution_
+            on_grid = np.abs(self._snap(values) - values) < 0.1 * half
         low = np.clip(_rank_in(self.knots_, values - half, side="left"), first, last)
         high = np.clip(_rank_in(self.knots_, values + half, side="right"), first, last)
         mass = (high - low) / self.n_intervals_
@@ -278,6 +293,19 @@ def find_decimals(
         if all(np.abs(np.round(v, decimals) - v).max() <= tolerance for v in (probe, values)):
             return decimals
     return None
+
+
+def find_step(values: np.ndarray, decimals: int | None) -> tuple[int, int]:
+    """Return the coarsest grid that holds all values: step and residue, in units of 10^-decimals.
+
+    ``(1, 0)`` where there is none coarser than the units themselves, or too few distinct values
+    to tell one from chance.
+    """
+    if decimals is None or len(values) == 0 or np.abs(values).max() * 10.0**decimals > 2**53:
+        return 1, 0
+    units = np.unique(np.rint(values * 10.0**decimals).astype(np.int64))
+    step = int(np.gcd.reduce(np.diff(units))) if len(units) >= MIN_GRID_VALUES else 1
+    return step, int(units[0] % step)
 
 
 def round_to(values: np.ndarray, decimals: int | None) -> np.ndarray:

@@ -19,6 +19,8 @@ from pandas.api import types as pdt
 # Beyond this, float64 no longer holds every integer.
 _EXACT = 2**53
 _OFFSET_STEP = 10**15
+# Sums and squares of spans must not overflow.
+_LARGEST = 1e300
 
 _OBJECT_KINDS = {
     "string": "categorical",
@@ -90,6 +92,7 @@ class ColumnSchema:
         if self.offset is not None:
             # By Python's integers: exact, whatever the width.
             present = ~np.isnan(values)
+            values = values.copy()  # it may be the column's own memory
             values[present] = [float(int(cell) - self.offset) for cell in column[present]]
         return values
 
@@ -260,25 +263,38 @@ def _refuse_duplicate_names(columns: pd.Index) -> None:
 
 
 def _refuse_infinity(name, values: np.ndarray) -> None:
-    infinite = np.isinf(values)
+    infinite, huge = np.isinf(values), np.abs(values) > _LARGEST
     if infinite.any():
         first = int(np.flatnonzero(infinite)[0])
         raise ValueError(
             f"Column {name!r} contains infinity in {int(infinite.sum())} rows (the first at "
             f"position {first}). Replace infinities by NaN (a missing cell) or by a number."
         )
+    if huge.any():
+        raise ValueError(
+            f"Column {name!r} contains numbers beyond {_LARGEST:g} in {int(huge.sum())} rows; "
+            "float64 does not hold their differences. Rescale them, or make them missing."
+        )
 
 
 def _wide_integer_offset(name, present: pd.Series) -> int | None:
     """Return None, or what to subtract so that integers beyond 2**53 fit into float64."""
-    if len(present) == 0 or max(abs(int(present.min())), abs(int(present.max()))) <= _EXACT:
+    if len(present) == 0:
         return None
-    try:
-        mean = int(sum(int(cell) for cell in present) / len(present))
-    except OverflowError:
+    least, most = int(present.min()), int(present.max())
+    if max(abs(least), abs(most)) <= _EXACT:
+        return None
+    if max(abs(least), abs(most)) > _LARGEST:
         raise ValueError(
-            f"Column {name!r} holds integers beyond 1e308. Convert them to str if they are "
+            f"Column {name!r} holds integers beyond {_LARGEST:g}. Convert them to str if they are "
             "identifiers, or drop the column."
-        ) from None
-    # A round number: it keeps the zeros that end the cells, and no single cell is stored.
-    return mean // _OFFSET_STEP * _OFFSET_STEP
+        )
+    if most - least > _EXACT:
+        raise ValueError(
+            f"Column {name!r} holds integers spread over more than 2**53, which floating point "
+            "cannot tell apart. If they are identifiers, convert them to str or drop the column; "
+            "if amounts, convert them to float."
+        )
+    # A round number near the middle: the leading digits that the cells share, of no single cell.
+    middle = (least + most) // 2
+    return middle // _OFFSET_STEP * _OFFSET_STEP

@@ -10,7 +10,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _num_samples,
+    check_array,
+    check_is_fitted,
+)
 
 from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.copies import copied_from, find_copies
@@ -154,13 +159,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         where ``transform`` takes the most probable one.
         """
         self._validate_params()
+        _refuse_short(X, self.min_rows_per_value)
         frame = read_table(self, X, reset=True)
-        if len(frame) < max(2, self.min_rows_per_value):
-            raise ValueError(
-                f"Found {len(frame)} row(s) (n_samples={len(frame)}), expected at least "
-                f"min_rows_per_value={self.min_rows_per_value} and 2: no value of so short a table "
-                "may be stored. Give more rows, or lower min_rows_per_value."
-            )
         # None takes fresh entropy: numpy's global state is the user's.
         fresh = np.random.RandomState() if self.random_state is None else self.random_state
         rng = check_random_state(fresh)
@@ -396,3 +396,14 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
+
+
+def _refuse_short(X, min_rows: int) -> None:
+    """Refuse a table whose values could not hide, before anything of an earlier fit is lost."""
+    n_rows = _num_samples(X) if hasattr(X, "__len__") or hasattr(X, "shape") else 0
+    if 0 < n_rows < max(2, min_rows):
+        raise ValueError(
+            f"Found {n_rows} row(s) (n_samples={n_rows}), expected at least "
+            f"min_rows_per_value={min_rows} and 2: no value of so short a table may be stored. "
+            "Give more rows, or lower min_rows_per_value."
+        )

@@ -1,7 +1,7 @@
 """One training loop for every model, its schedules and its callbacks."""
 
 from skvae.training.callbacks import Callback, CallbackList, EpochLog, ProgressBar
-from skvae.training.loop import TrainingConfig, TrainingResult, evaluate, train
+from skvae.training.loop import TrainingConfig, TrainingResult, evaluate, steps_per_epoch, train
 
 __all__ = [
     "Callback",
@@ -11,5 +11,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "evaluate",
+    "steps_per_epoch",
     "train",
 ]

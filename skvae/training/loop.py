@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +144,12 @@ def train(
         return _Run(model, data, config, generator, validation_data, callbacks).run()
 
 
+def steps_per_epoch(n_rows: int, batch_size: int) -> int:
+    """Return the steps in a pass over the rows; a last batch under half its size is skipped."""
+    whole, rest = divmod(n_rows, min(batch_size, n_rows))
+    return whole + (2 * rest >= batch_size)
+
+
 class _Run:
     """The state of one training run."""
 
@@ -171,8 +177,7 @@ class _Run:
         self.learning_rate = config.learning_rate
         self.n_rows = len(data[0])
         self.batch_size = min(config.batch_size, self.n_rows)
-        whole, rest = divmod(self.n_rows, self.batch_size)
-        self.steps_per_epoch = whole + (2 * rest >= self.batch_size)
+        self.steps_per_epoch = steps_per_epoch(self.n_rows, self.batch_size)
         self.total_steps = config.n_epochs * self.steps_per_epoch
         self.average = (
             [p.detach().clone() for p in self.parameters] if config.average_decay else None
@@ -185,8 +190,8 @@ class _Run:
     def run(self) -> TrainingResult:
         """Train until the budget, early stopping, a callback or an interrupt ends it."""
         self.model.train()
-        self.callbacks.on_fit_begin(self.model, self.config.n_epochs)
         try:
+            self.callbacks.on_fit_begin(self.model, self.config.n_epochs)
             self._run_epochs()
         except KeyboardInterrupt:
             if self.best is None:
@@ -195,6 +200,10 @@ class _Run:
         finally:
             self.callbacks.on_fit_end()
         self._take_weights(self.best if self.best is not None else self.average)
+        # The last steps may have broken the weights without there being time to notice.
+        probe = tuple(tensor[: self.batch_size] for tensor in self.data)
+        if not math.isfinite(evaluate(self.model, probe, beta=self.config.beta)):
+            self._fail("loss not finite after it", self.result.n_epochs)
         self.model.eval()
         self.result.n_steps = self.step
         return self.result
@@ -211,7 +220,8 @@ class _Run:
             self.result.history.append(log)
             self.result.n_epochs = epoch
             out_of_patience = patience is not None and self._out_of_patience(epoch, patience)
-            if self.callbacks.on_epoch_end(log) or out_of_patience:
+            # A copy: what a callback does to its log is its own affair.
+            if self.callbacks.on_epoch_end(dict(log)) or out_of_patience:
                 break
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -278,8 +288,11 @@ class _Run:
             return
         terms = [name for name, value in diagnostics.items() if not math.isfinite(float(value))]
         culprit = ", ".join(terms) if terms else "gradient"
+        self._fail(f"{culprit} not finite in {n_bad} steps", epoch)
+
+    def _fail(self, what: str, epoch: int) -> NoReturn:
         raise FloatingPointError(
-            f"Training failed in epoch {epoch}: {culprit} not finite in {n_bad} steps "
+            f"Training failed in epoch {epoch}: {what} "
             f"(learning_rate={self.config.learning_rate}). Try a smaller learning_rate, clip the "
             "gradient with max_grad_norm, or look for extreme values in the data."
         )
