@@ -98,11 +98,10 @@ def matrix_product_floor(synthesizer, train: pd.DataFrame, n_rows: int) -> dict[
     """
     model = synthesizer.model_
     batch_size = min(synthesizer.batch_size, len(train))
-    n_steps = synthesizer.n_iter_ * round(len(train) / batch_size)
     step = products_step(training_products(model, batch_size))
     draw = products_step(sampling_products(model, DECODE_ROWS), backward=False)
     return {
-        "fit_cpu_s": n_steps * cpu_milliseconds(step, 50) / 1e3,
+        "fit_cpu_s": synthesizer.n_steps_ * cpu_milliseconds(step, 50) / 1e3,
         "sample_many_cpu_s": n_rows / DECODE_ROWS * cpu_milliseconds(draw, 20) / 1e3,
     }
 

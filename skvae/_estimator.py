@@ -136,6 +136,7 @@ class TorchEstimator(BaseEstimator):
         self.history_ = pd.DataFrame(result.history)
         self.loss_curve_ = self.history_["loss"].tolist()
         self.n_iter_ = result.n_epochs
+        self.n_steps_ = result.n_steps
         self.n_skipped_steps_ = result.n_skipped_steps
         if result.interrupted:
             warnings.warn(

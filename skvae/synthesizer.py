@@ -80,7 +80,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     max_epochs : int or "auto", default="auto"
         Passes over the table. ``"auto"`` makes 10 to 20, by the numbers of rows and of codes.
     max_steps : int or None, default=None
-        Most optimizer steps, in whole epochs and at least one.
+        Most optimizer steps; the last epoch may end early.
     batch_size : int, default=256
         Rows in a step.
     optimizer : {"adamw", "adam"}, default="adamw"
@@ -128,6 +128,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Loss of each epoch.
     n_iter_ : int
         Epochs made.
+    n_steps_ : int
+        Optimizer steps made.
     n_skipped_steps_ : int
         Steps skipped because their loss or gradient was not finite.
     best_epoch_ : int
@@ -494,13 +496,13 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         n_epochs = self.max_epochs
         if n_epochs == "auto":
             n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
-        n_steps = steps_per_epoch(n_rows, self.batch_size)
+        total = n_epochs * steps_per_epoch(n_rows, self.batch_size)
         if self.max_steps is not None:
-            n_epochs = max(1, min(n_epochs, self.max_steps // n_steps))
-        total = n_epochs * n_steps
+            total = min(total, self.max_steps)
         cosine = self.learning_rate_schedule == "cosine"
         return TrainingConfig(
             n_epochs=n_epochs,
+            max_steps=self.max_steps,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,

@@ -28,6 +28,8 @@ class TrainingConfig:
     ----------
     n_epochs : int
         Passes over the data.
+    max_steps : int or None
+        Most optimizer steps: the last pass may end early.
     batch_size : int
         Rows in a step; the last batch of an epoch is skipped if it is under half of that.
     optimizer : {"adamw", "adam"}
@@ -60,6 +62,7 @@ class TrainingConfig:
     """
 
     n_epochs: int
+    max_steps: int | None = None
     batch_size: int = 256
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 3e-3
@@ -179,6 +182,9 @@ class _Run:
         self.batch_size = min(config.batch_size, self.n_rows)
         self.steps_per_epoch = steps_per_epoch(self.n_rows, self.batch_size)
         self.total_steps = config.n_epochs * self.steps_per_epoch
+        if config.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.max_steps)
+        self.n_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self.average = (
             [p.detach().clone() for p in self.parameters] if config.average_decay else None
         )
@@ -191,7 +197,7 @@ class _Run:
         """Train until the budget, early stopping, a callback or an interrupt ends it."""
         self.model.train()
         try:
-            self.callbacks.on_fit_begin(self.model, self.config.n_epochs)
+            self.callbacks.on_fit_begin(self.model, self.n_epochs)
             self._run_epochs()
         except KeyboardInterrupt:
             if self.best is None:
@@ -211,7 +217,7 @@ class _Run:
     def _run_epochs(self) -> None:
         start = time.perf_counter()
         patience = None if self.validation_data is None else self.config.n_iter_no_change
-        for epoch in range(1, self.config.n_epochs + 1):
+        for epoch in range(1, self.n_epochs + 1):
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.learning_rate
             if self.validation_data is not None:
@@ -242,7 +248,8 @@ class _Run:
     def _batches(self) -> Iterator[Batch]:
         device = self.data[0].device
         order = torch.randperm(self.n_rows, generator=self.generator, device=device)
-        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
+        n_steps = min(self.steps_per_epoch, self.total_steps - self.step)
+        for start in range(0, n_steps * self.batch_size, self.batch_size):
             rows = order[start : start + self.batch_size]
             yield tuple(tensor[rows] for tensor in self.data)
 
