@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 
-import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 
 import skvae.models
 from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
@@ -24,11 +22,6 @@ def isolated_torch_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield
-
-
-def private_random_state(random_state) -> np.random.RandomState:
-    """Return scikit-learn's ``check_random_state``, but leave numpy's global state alone."""
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -14,7 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae._estimator import TorchEstimator, private_random_state, resolve_device
+from skvae._estimator import TorchEstimator, resolve_device
+from skvae._random import private_random_state
 from skvae.models import (
     AutoregressiveTVAE,
     FactorizedTVAE,

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
+
+from skvae._random import private_random_state
 
 # The mixture is settled by this many latents; more only cost time.
 MAX_FIT_ROWS = 10_000
@@ -67,7 +68,7 @@ class GaussianMixtureSampler(BaseEstimator):
             Ignored.
         """
         Z = check_array(Z, dtype=np.float64)
-        rng = _private(self.random_state)
+        rng = private_random_state(self.random_state)
         self.n_features_in_ = Z.shape[1]
         if len(Z) > MAX_FIT_ROWS:
             Z = Z[rng.choice(len(Z), MAX_FIT_ROWS, replace=False)]
@@ -90,13 +91,8 @@ class GaussianMixtureSampler(BaseEstimator):
         check_is_fitted(self)
         if n_samples == 0:
             return np.empty((0, self.n_features_in_), np.float32)
-        rng = _private(random_state)
+        rng = private_random_state(random_state)
         self.mixture_.random_state = rng.randint(2**31 - 1)
         Z, _ = self.mixture_.sample(n_samples)
         # scikit-learn returns the draws sorted by component.
         return rng.permutation(Z).astype(np.float32)
-
-
-def _private(random_state: int | np.random.RandomState | None) -> np.random.RandomState:
-    """Fresh entropy for None: numpy's global state is the user's."""
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)

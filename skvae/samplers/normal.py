@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
+
+from skvae._random import private_random_state
 
 
 class NormalSampler(BaseEstimator):
@@ -42,8 +43,6 @@ class NormalSampler(BaseEstimator):
     ) -> np.ndarray:
         """Draw latents, float32 of shape (n_samples, latent_dim)."""
         check_is_fitted(self)
-        # None takes fresh entropy: numpy's global state is the user's.
-        fresh = np.random.RandomState() if random_state is None else random_state
-        seed = check_random_state(fresh).randint(2**31 - 1)
+        seed = private_random_state(random_state).randint(2**31 - 1)
         rng = np.random.default_rng(seed)
         return rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)

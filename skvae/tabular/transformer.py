@@ -8,7 +8,6 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -17,6 +16,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skvae._random import private_random_state
 from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.copies import copied_from, find_copies
 from skvae.tabular.encoded import EncodedTable, mean_ranks
@@ -161,9 +161,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         self._validate_params()
         _refuse_short(X, self.min_rows_per_value)
         frame = read_table(self, X, reset=True)
-        # None takes fresh entropy: numpy's global state is the user's.
-        fresh = np.random.RandomState() if self.random_state is None else self.random_state
-        rng = check_random_state(fresh)
+        rng = private_random_state(self.random_state)
         self._seed = int(rng.randint(2**31 - 1))
         self.schema_ = infer_schema(frame, self.categorical_features)
         self.encoders_ = []
