@@ -37,10 +37,14 @@ class Slope(nn.Module):
         self.bottom = bottom
         self.batches, self.asked = [], []
 
-    def forward(self, batch, *, generator=None):
+    def forward(self, batch):
         if self.training:
             self.batches.append(batch[0][:, 0].int().tolist())
         return self.w.sum()
+
+    def training_loss(self, batch, context):
+        output = self(batch)
+        return self.compute_loss(batch, output, beta=context.beta, free_nats=context.free_nats)
 
     def compute_loss(self, batch, output, *, beta=1.0, free_nats=0.0):
         if not self.training:
@@ -166,7 +170,7 @@ class TestBatches:
 
     def test_all_tensors_are_indexed_alike(self):
         class Pair(Slope):
-            def forward(self, batch, *, generator=None):
+            def forward(self, batch):
                 assert torch.equal(batch[0] * 2, batch[1])
                 return super().forward(batch)
 
@@ -259,7 +263,7 @@ class TestWeightsThatComeOut:
 
     def test_gradients_are_clipped_to_a_norm(self):
         class Steep(Slope):
-            def forward(self, batch, *, generator=None):
+            def forward(self, batch):
                 return 1000 * super().forward(batch)
 
         for limit, expected in ((0.5, 0.5), (None, 1000.0)):
@@ -287,11 +291,8 @@ class TestWeightDecay:
             for parameter in self.parameters():
                 nn.init.ones_(parameter)
 
-        def forward(self, batch, *, generator=None):
-            return 0.0 * sum(parameter.sum() for parameter in self.parameters())
-
-        def compute_loss(self, batch, output, **kwargs):
-            return LossResult(output)
+        def training_loss(self, batch, context):
+            return LossResult(0.0 * sum(parameter.sum() for parameter in self.parameters()))
 
     def test_decoupled_decay_spares_biases_and_norms(self):
         model = self.Idle()
@@ -428,7 +429,7 @@ class TestNonFinite:
 
     def test_a_gradient_alone_may_be_the_culprit(self):
         class Cusp(Slope):
-            def forward(self, batch, *, generator=None):
+            def forward(self, batch):
                 return super().forward(batch).abs().sqrt()
 
         with pytest.raises(FloatingPointError, match="epoch 2: gradient not finite"):
@@ -556,7 +557,7 @@ class TestCallbacks:
 class TestEvaluate:
     def test_is_the_mean_over_rows_whatever_the_batches(self):
         class Distance(Slope):
-            def forward(self, batch, *, generator=None):
+            def forward(self, batch):
                 return batch[0]
 
             def compute_loss(self, batch, output, *, beta=1.0, free_nats=0.0):

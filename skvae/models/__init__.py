@@ -1,5 +1,6 @@
 """Torch modules: the core, the likelihoods and the models."""
 
+from skvae.models.autoencoder import AE, AEDecodeOutput, AEEncodeOutput, AEOutput
 from skvae.models.code_tables import (
     CategoricalHeads,
     CodeLayout,
@@ -8,26 +9,60 @@ from skvae.models.code_tables import (
     draw_codes,
 )
 from skvae.models.core import (
+    BaseAutoencoder,
     GaussianVAE,
     LossResult,
-    VAEOutput,
+    ModelOutput,
+    StepContext,
     kl_divergence_diag_gaussian,
     reparametrize,
 )
+from skvae.models.likelihoods import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    LikelihoodType,
+    log_likelihood,
+)
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
+from skvae.models.vae import (
+    VAE,
+    FullyFactorizedGaussian,
+    VAEDecodeOutput,
+    VAEEncodeOutput,
+    VAEOutput,
+)
 
 __all__ = [
+    "AE",
+    "VAE",
+    "AEDecodeOutput",
+    "AEEncodeOutput",
+    "AEOutput",
     "AutoregressiveTVAE",
+    "BaseAutoencoder",
+    "BernoulliLikelihood",
     "CategoricalHeads",
     "CodeLayout",
     "CodeTable",
     "FactorizedTVAE",
+    "FullyFactorizedGaussian",
+    "GaussianLikelihood",
     "GaussianVAE",
+    "LaplaceLikelihood",
+    "Likelihood",
+    "LikelihoodType",
     "LossResult",
+    "ModelOutput",
     "SegmentedSoftmax",
+    "StepContext",
     "TabularVAE",
+    "VAEDecodeOutput",
+    "VAEEncodeOutput",
     "VAEOutput",
     "draw_codes",
     "kl_divergence_diag_gaussian",
+    "log_likelihood",
     "reparametrize",
 ]

@@ -1,9 +1,9 @@
-"""What every variational autoencoder here shares: posterior, divergence, bound."""
+"""What all models share: outputs, losses, the divergence, the base class."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -11,6 +11,24 @@ from torch import Tensor, nn
 
 # Keeps exp(log_var) and its inverse finite in float32.
 LOG_VAR_RANGE = (-12.0, 4.0)
+
+
+class ModelOutput:
+    """Base of the dataclasses that forward passes return; shows shapes instead of numbers."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return the name of the class and, for each field, its shape or its value."""
+        shown = []
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                value = f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"
+            else:
+                value = repr(value)
+            shown.append(f"{item.name}={value}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass
@@ -23,30 +41,45 @@ class LossResult:
         What to minimise.
     diagnostics : dict of str to Tensor, 0-d, detached
         Its terms in nats per row.
+    players : dict of str to (Tensor, 0-d, or None)
+        Losses of those parameters that minimise something else than the objective, by the names
+        of the model's ``player_parameters``. None lets a player sit a step out.
     """
 
     objective: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    players: dict[str, Tensor | None] = field(default_factory=dict)
 
 
 @dataclass
-class VAEOutput:
-    """What a forward pass returns.
+class StepContext:
+    """Where in a training run a loss is asked for.
 
     Attributes
     ----------
-    params : object
-        Parameters of the likelihood p(x | z), in the form that the model's likelihood takes.
-    z : Tensor of shape (batch, latent_dim)
-        The latents drawn.
-    mu, log_var : Tensor of shape (batch, latent_dim)
-        Mean and log variance of the posterior q(z | x).
+    epoch, n_epochs : int
+        The epoch, from 1, and how many there will be at most.
+    step, n_steps : int
+        The optimizer step, from 0, and how many there will be at most.
+    n_rows : int
+        Rows of the training data.
+    beta : float
+        Factor on the weight of the divergence: the warm-up's course.
+    free_nats : float
+        Divergence below which there is nothing to gain, in nats a row.
+    generator : torch.Generator or None
+        Source of randomness of models that take one; the others draw from torch's default
+        generator, which the training loop seeds and restores.
     """
 
-    params: Any
-    z: Tensor
-    mu: Tensor
-    log_var: Tensor
+    epoch: int = 1
+    n_epochs: int = 1
+    step: int = 0
+    n_steps: int = 1
+    n_rows: int = 1
+    beta: float = 1.0
+    free_nats: float = 0.0
+    generator: torch.Generator | None = None
 
 
 def reparametrize(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -95,6 +128,115 @@ def kl_divergence_diag_gaussian(
     return 0.5 * (twice.sum(dim=-1) - twice.shape[-1]) if reduce_sum else 0.5 * (twice - 1.0)
 
 
+class BaseAutoencoder(nn.Module, ABC):
+    """Base of the models around an encoder and a decoder.
+
+    ``_encode``, ``_decode`` and ``forward`` track gradients; ``encode`` and ``decode`` do not.
+    None of them changes the train or eval mode.
+    """
+
+    # Its samples and scores are draws from, and bounds on, a density of the data.
+    has_density = False
+    # Name of the sampler (``skvae.samplers``) that is right for the model's latents.
+    default_sampler = "gaussian_mixture"
+
+    @abstractmethod
+    def _encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return an output with the latent ``z`` of a batch."""
+
+    @abstractmethod
+    def _decode(self, z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return an output with the reconstruction ``x_hat`` for a batch of latents."""
+
+    @abstractmethod
+    def compute_loss(self, x: Tensor, output: Any, *args: Any, **kwargs: Any) -> LossResult:
+        """Return the loss of a batch, given what ``forward`` returned for it."""
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Encode without gradients; see ``_encode``."""
+        return self._encode(x, *args, **kwargs)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Decode without gradients; see ``_decode``."""
+        return self._decode(z, *args, **kwargs)
+
+    @torch.no_grad()
+    def build(self, input_sample: Tensor) -> None:
+        """Materialise lazy layers by a forward pass in eval mode.
+
+        Parameters
+        ----------
+        input_sample : Tensor of shape (batch, ...)
+            Rows as the model will see them. The train or eval mode of each part is restored.
+        """
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            self(input_sample)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
+        """Return the loss of a batch as the training loop asks for it.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            The rows; then their labels, for models that take them.
+        context : StepContext
+            Where in the training run this is.
+        """
+        x = batch[0]
+        return self.compute_loss(x, self(x), context=context)
+
+    def player_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters that minimise a loss of their own, by the name of the player."""
+        return {}
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return one latent a row, of shape (batch, latent_dim), without randomness."""
+        return self._encode(x).z
+
+    def draw_latents(self, x: Tensor) -> Tensor:
+        """Return latents for samplers to learn from, of shape (batch, latent_dim)."""
+        return self.embed(x)
+
+    @abstractmethod
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """Return the expected row, of shape (batch, ...), for latents of (batch, latent_dim)."""
+
+    @abstractmethod
+    def log_weights(self, x: Tensor, S: int) -> Tensor:
+        """Return log p(x, z_s) - log q(z_s | x) of S latents a row, of shape (batch, S).
+
+        The log of their mean exponential is a lower bound of log p(x) in expectation (Burda et
+        al. 2016, eq. 8). Models without a density return log p(x | z) of their one latent.
+        """
+
+
+@dataclass
+class GaussianVAEOutput:
+    """What a forward pass of a ``GaussianVAE`` returns.
+
+    Attributes
+    ----------
+    params : object
+        Parameters of the likelihood p(x | z), in the form that the model's likelihood takes.
+    z : Tensor of shape (batch, latent_dim)
+        The latents drawn.
+    mu, log_var : Tensor of shape (batch, latent_dim)
+        Mean and log variance of the posterior q(z | x).
+    """
+
+    params: Any
+    z: Tensor
+    mu: Tensor
+    log_var: Tensor
+
+
 class GaussianVAE(nn.Module, ABC):
     """A VAE with a diagonal Gaussian posterior and a standard normal prior.
 
@@ -125,16 +267,16 @@ class GaussianVAE(nn.Module, ABC):
 
     def forward(
         self, x: tuple[Tensor, ...], *, generator: torch.Generator | None = None
-    ) -> VAEOutput:
+    ) -> GaussianVAEOutput:
         """Encode a batch, draw one latent a row, decode it."""
         mu, log_var = self.encode(x)
         z = reparametrize(mu, log_var, generator)
-        return VAEOutput(self.decode(z, x), z, mu, log_var)
+        return GaussianVAEOutput(self.decode(z, x), z, mu, log_var)
 
     def compute_loss(
         self,
         x: tuple[Tensor, ...],
-        output: VAEOutput,
+        output: GaussianVAEOutput,
         *,
         beta: float = 1.0,
         free_nats: float = 0.0,
@@ -149,7 +291,7 @@ class GaussianVAE(nn.Module, ABC):
         ----------
         x : tuple of Tensor
             The batch that ``forward`` saw.
-        output : VAEOutput
+        output : GaussianVAEOutput
             What ``forward`` returned.
         beta : float, default=1
             Weight of the divergence.
@@ -171,3 +313,8 @@ class GaussianVAE(nn.Module, ABC):
             "elbo": -(reconstruction + kl).detach(),
         }
         return LossResult(objective, diagnostics)
+
+    def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
+        """Return the loss of a batch as the training loop asks for it."""
+        output = self(batch, generator=context.generator)
+        return self.compute_loss(batch, output, beta=context.beta, free_nats=context.free_nats)

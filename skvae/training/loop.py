@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
+from skvae.models.core import StepContext
 from skvae.training.callbacks import Callback, CallbackList, EpochLog
 from skvae.training.optimizer import FusedAdam
 from skvae.training.subnormals import flushed_subnormals
@@ -119,8 +120,7 @@ def train(
     Parameters
     ----------
     model : Module
-        With ``forward(batch, generator=) -> output`` and
-        ``compute_loss(batch, output, beta=, free_nats=) -> LossResult``.
+        With ``training_loss(batch, context) -> LossResult``.
     data : tuple of Tensor of shape (n_rows, ...)
         The rows, on the model's device. Batches are drawn by index.
     config : TrainingConfig
@@ -257,11 +257,7 @@ class _Run:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
         config = self.config
         self._set_learning_rate()
-        beta = config.beta
-        if config.beta_warmup_steps:
-            beta *= min(1.0, (self.step + 1) / config.beta_warmup_steps)
-        output = self.model(batch, generator=self.generator)
-        loss = self.model.compute_loss(batch, output, beta=beta, free_nats=config.free_nats)
+        loss = self.model.training_loss(batch, self._context(epoch))
         self.optimizer.zero_grad()
         loss.objective.backward()
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
@@ -278,6 +274,22 @@ class _Run:
             decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
         return {"loss": loss.objective.detach(), **loss.diagnostics}
+
+    def _context(self, epoch: int) -> StepContext:
+        config = self.config
+        beta = config.beta
+        if config.beta_warmup_steps:
+            beta *= min(1.0, (self.step + 1) / config.beta_warmup_steps)
+        return StepContext(
+            epoch=epoch,
+            n_epochs=self.n_epochs,
+            step=self.step,
+            n_steps=self.total_steps,
+            n_rows=self.n_rows,
+            beta=beta,
+            free_nats=config.free_nats,
+            generator=self.generator,
+        )
 
     def _set_learning_rate(self) -> None:
         config = self.config
@@ -357,6 +369,7 @@ def evaluate(model: Any, data: Batch, *, beta: float = 1.0, batch_size: int = 40
     generator = torch.Generator(data[0].device).manual_seed(0)
     for start in range(0, n_rows, batch_size):
         batch = tuple(tensor[start : start + batch_size] for tensor in data)
-        loss = model.compute_loss(batch, model(batch, generator=generator), beta=beta)
+        context = StepContext(n_rows=n_rows, beta=beta, generator=generator)
+        loss = model.training_loss(batch, context)
         total += float(loss.objective) * len(batch[0])
     return total / n_rows
