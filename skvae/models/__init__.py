@@ -25,6 +25,7 @@ from skvae.models.likelihoods import (
     LikelihoodType,
     log_likelihood,
 )
+from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models.vae import (
     VAE,
@@ -33,9 +34,13 @@ from skvae.models.vae import (
     VAEEncodeOutput,
     VAEOutput,
 )
+from skvae.models.zoo import LIKELIHOODS, MODELS, NETWORKS, hyper_parameters, make_model
 
 __all__ = [
     "AE",
+    "LIKELIHOODS",
+    "MODELS",
+    "NETWORKS",
     "VAE",
     "AEDecodeOutput",
     "AEEncodeOutput",
@@ -54,6 +59,8 @@ __all__ = [
     "Likelihood",
     "LikelihoodType",
     "LossResult",
+    "MLPDecoder",
+    "MLPEncoder",
     "ModelOutput",
     "SegmentedSoftmax",
     "StepContext",
@@ -62,7 +69,9 @@ __all__ = [
     "VAEEncodeOutput",
     "VAEOutput",
     "draw_codes",
+    "hyper_parameters",
     "kl_divergence_diag_gaussian",
     "log_likelihood",
+    "make_model",
     "reparametrize",
 ]

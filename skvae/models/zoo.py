@@ -1,0 +1,140 @@
+"""The models by name, and how one is put together."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from skvae.models.autoencoder import AE
+from skvae.models.core import BaseAutoencoder
+from skvae.models.likelihoods import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+)
+from skvae.models.mlp import MLPDecoder, MLPEncoder
+from skvae.models.vae import VAE
+
+MODELS: dict[str, type[nn.Module]] = {
+    "ae": AE,
+    "vae": VAE,
+}
+
+LIKELIHOODS: dict[str, Callable[[tuple[int, ...]], Likelihood]] = {
+    "gaussian": lambda shape: GaussianLikelihood("optimal"),
+    "gaussian_per_feature": lambda shape: GaussianLikelihood("learned", feature_shape=shape),
+    "gaussian_unit": lambda shape: GaussianLikelihood(1.0),
+    "laplace": lambda shape: LaplaceLikelihood(),
+    "bernoulli": lambda shape: BernoulliLikelihood(),
+}
+
+NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "mlp": (MLPEncoder, MLPDecoder),
+}
+
+
+def hyper_parameters(model: type[nn.Module]) -> dict[str, Any]:
+    """Return a model's own parameters and their defaults, without networks and likelihood."""
+    parameters = inspect.signature(model).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("likelihood", "n_classes")
+    }
+
+
+def check_hyper_parameters(name: str, given: dict[str, Any]) -> None:
+    """Raise ValueError for a parameter that a model of the zoo does not have."""
+    known = list(hyper_parameters(MODELS[name]))
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"model_params has {key!r}, which model={name!r} does not take.{hint} "
+                f"It takes {known}."
+            )
+
+
+def make_model(
+    name: str,
+    input_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    likelihood: Likelihood | None = None,
+    network: str = "mlp",
+    hidden_layer_sizes: Sequence[int] | None = None,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    n_classes: int | None = None,
+    **params: Any,
+) -> BaseAutoencoder:
+    """Put a model of the zoo together.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``MODELS``.
+    input_shape : sequence of int
+        Shape of a row.
+    latent_dim : int
+        Size of the latent.
+    likelihood : Likelihood, optional
+        By default a Gaussian of the optimal variance.
+    network : str, default="mlp"
+        A key of ``NETWORKS``.
+    hidden_layer_sizes : sequence of int, optional
+        Widths or channels of the encoder's layers; the decoder's are the same in reverse. None
+        takes the network's own.
+    encoder, decoder : Module, optional
+        Instead of the network's. The encoder gives features, to which the model adds the layer it
+        needs; the decoder takes latents, (batch, latent_dim).
+    n_classes : int, optional
+        Number of classes of the labels that a conditional model takes.
+    **params
+        The model's own parameters.
+
+    Returns
+    -------
+    BaseAutoencoder
+        Not yet built.
+
+    Raises
+    ------
+    ValueError
+        The model does not take one of ``params``.
+
+    Examples
+    --------
+    >>> from skvae.models import make_model
+    >>> make_model("vae", (64,), 2, hidden_layer_sizes=(32,)).latent_dim
+    2
+    """
+    check_hyper_parameters(name, params)
+    cls = MODELS[name]
+    input_shape = tuple(input_shape)
+    make_encoder, make_decoder = NETWORKS[network]
+    sizes = {} if hidden_layer_sizes is None else {"hidden_layer_sizes": tuple(hidden_layer_sizes)}
+    back = {name: widths[::-1] for name, widths in sizes.items()}
+    arguments = dict(params)
+    decoder_inputs = latent_dim
+    if "n_classes" in inspect.signature(cls).parameters:
+        arguments["n_classes"] = n_classes
+        decoder_inputs += n_classes or 0
+    if encoder is None:
+        encoder = make_encoder(input_shape, **sizes)
+    if decoder is None:
+        decoder = make_decoder(decoder_inputs, input_shape, **back)
+    if likelihood is None:
+        likelihood = GaussianLikelihood("optimal")
+    if issubclass(cls, AE):
+        # These take latents from the encoder, where the others add the posterior's layer.
+        encoder = nn.Sequential(encoder, nn.LazyLinear(latent_dim))
+    if "latent_dim" in inspect.signature(cls).parameters:
+        arguments["latent_dim"] = latent_dim
+    return cls(encoder, decoder, likelihood=likelihood, **arguments)
