@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skvae import datasets, metrics, models, samplers, tabular, training
+    from skvae.config import from_config, to_config
     from skvae.persistence import load, save
     from skvae.synthesizer import TVAESynthesizer
 
@@ -14,20 +15,24 @@ __all__ = [
     "TVAESynthesizer",
     "__version__",
     "datasets",
+    "from_config",
     "load",
     "metrics",
     "models",
     "samplers",
     "save",
     "tabular",
+    "to_config",
     "training",
 ]
 
 _SUBMODULES = {"datasets", "metrics", "models", "samplers", "tabular", "training"}
 _HOMES = {
     "TVAESynthesizer": "skvae.synthesizer",
+    "from_config": "skvae.config",
     "load": "skvae.persistence",
     "save": "skvae.persistence",
+    "to_config": "skvae.config",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 import skvae.models
+from skvae.config import read_config
 from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
 
 
@@ -172,13 +172,10 @@ def _available(device: str) -> torch.device:
 
 
 def load_presets(folder: str) -> dict[str, dict]:
-    """Read the presets of an estimator, ``{name: parameters}``; lists become tuples."""
+    """Read the presets of an estimator, ``{name: parameters}``."""
     presets = {}
     for entry in resources.files("skvae").joinpath("presets", folder).iterdir():
         if entry.name.endswith(".json"):
-            params = json.loads(entry.read_text(encoding="utf-8"))
-            presets[entry.name.removesuffix(".json")] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in params.items()
-            }
+            with resources.as_file(entry) as path:
+                _, presets[entry.name.removesuffix(".json")] = read_config(path)
     return presets

@@ -14,9 +14,11 @@ import os
 import re
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -26,10 +28,14 @@ from sklearn.utils.validation import check_is_fitted
 FORMAT = "skvae estimator"
 FORMAT_VERSION = 1
 
-# Every class that a file may hold. Named by strings: the doors are a floor above this one.
-_CLASSES = {
+# Named by strings: the doors are a floor above this one. A configuration may ask for these.
+ESTIMATORS = {
     "TVAESynthesizer": "skvae.synthesizer",
     "TabularTransformer": "skvae.tabular",
+}
+# Every class that a file may hold.
+_CLASSES = {
+    **ESTIMATORS,
     "ColumnSchema": "skvae.tabular",
     "QuantileEncoder": "skvae.tabular",
     "CategoricalEncoder": "skvae.tabular",
@@ -77,13 +83,20 @@ def save(estimator, path) -> None:
         "versions": {name: version(name) for name in ("skvae", "scikit-learn", "torch", "pandas")},
         "estimator": packer.pack(estimator),
     }
+    with open_replacement(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("estimator.json", json.dumps(content, allow_nan=False))
+        archive.writestr("arrays.safetensors", safetensors.numpy.save(packer.arrays))
+
+
+@contextmanager
+def open_replacement(path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` once the block has written it whole."""
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".skvae-")
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("estimator.json", json.dumps(content, allow_nan=False))
-            archive.writestr("arrays.safetensors", safetensors.numpy.save(packer.arrays))
-        # A temporary file is its maker's alone; the model is as open as any new file.
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        # A temporary file is its maker's alone; the new one is as open as any new file.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)

@@ -38,6 +38,7 @@ FLOORS = {
     "tabular": 2,
     # what the doors share
     "_estimator": 3,
+    "config": 3,
     "persistence": 3,
     # the doors
     "clusterer": 4,
@@ -48,7 +49,11 @@ FLOORS = {
     "report": 5,
     FRONT_DOOR: 6,
 }
-NEIGHBOURS = [{"models", "training"}]
+NEIGHBOURS = [
+    {"models", "training"},
+    {"_estimator", "config"},  # presets are configurations
+    {"config", "persistence"},  # one table of estimators, one way to replace a file
+]
 
 
 def imported_modules(file, package):
