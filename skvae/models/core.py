@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LOG_2PI = math.log(2 * math.pi)
 # Keeps exp(log_var) and its inverse finite in float32.
 LOG_VAR_RANGE = (-12.0, 4.0)
 
@@ -86,6 +88,11 @@ def reparametrize(mu: Tensor, log_var: Tensor, generator: torch.Generator | None
     """Draw ``mu + sigma * eps`` with standard normal ``eps`` (Kingma and Welling 2014, eq. 10)."""
     noise = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
     return torch.addcmul(mu, torch.exp(0.5 * log_var), noise)
+
+
+def log_density_gaussian(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
+    """Log density of each element under a Gaussian, in nats; the shapes are broadcast."""
+    return -0.5 * ((z - mu).square() * torch.exp(-log_var) + log_var + LOG_2PI)
 
 
 def kl_divergence_diag_gaussian(
@@ -208,6 +215,17 @@ class BaseAutoencoder(nn.Module, ABC):
     def decode_mean(self, z: Tensor) -> Tensor:
         """Return the expected row, of shape (batch, ...), for latents of (batch, latent_dim)."""
 
+    def decode_draw(self, z: Tensor) -> Tensor:
+        """Draw a row from p(x | z), of shape (batch, ...), for latents of (batch, latent_dim)."""
+        raise NotImplementedError
+
+    def interpolate_latents(self, z0: Tensor, z1: Tensor, t: float) -> Tensor:
+        """Return the latents at time ``t`` in [0, 1] on the way from ``z0`` to ``z1``."""
+        return torch.lerp(z0, z1, t)
+
+    def finalize(self, x: Tensor) -> None:
+        """Take stock of rows (batch, ...) after training; nothing by default."""
+
     @abstractmethod
     def log_weights(self, x: Tensor, S: int) -> Tensor:
         """Return log p(x, z_s) - log q(z_s | x) of S latents a row, of shape (batch, S).
@@ -283,7 +301,7 @@ class GaussianVAE(nn.Module, ABC):
     ) -> LossResult:
         """Negative evidence lower bound with a floor under its rate.
 
-        ``reconstruction + beta * max(kl, free_nats)``: the bound of Kingma and Welling (2014,
+        ``beta * max(kl_divergence, free_nats) - log_likelihood``: the bound of Kingma and Welling (2014,
         eq. 7) for ``beta=1`` and ``free_nats=0``, with the weight of Higgins et al. (2017, eq. 4)
         and the free bits of Kingma et al. (2016, eq. 15), taken over the whole latent.
 
@@ -301,16 +319,16 @@ class GaussianVAE(nn.Module, ABC):
         Returns
         -------
         LossResult
-            With diagnostics ``reconstruction`` (sum over features), ``kl`` and ``elbo``, means
-            over the rows, in nats.
+            With diagnostics ``log_likelihood`` (sum over features), ``kl_divergence`` and
+            ``elbo``, means over the rows, in nats.
         """
-        reconstruction = -self.log_likelihood(x, output.params).mean()
+        log_likelihood = self.log_likelihood(x, output.params).mean()
         kl = kl_divergence_diag_gaussian(output.mu, output.log_var).mean()
-        objective = reconstruction + beta * kl.clamp(min=free_nats)
+        objective = beta * kl.clamp(min=free_nats) - log_likelihood
         diagnostics = {
-            "reconstruction": reconstruction.detach(),
-            "kl": kl.detach(),
-            "elbo": -(reconstruction + kl).detach(),
+            "log_likelihood": log_likelihood.detach(),
+            "kl_divergence": kl.detach(),
+            "elbo": (log_likelihood - kl).detach(),
         }
         return LossResult(objective, diagnostics)
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LOG_2PI = math.log(2 * math.pi)
+from skvae.models.core import LOG_2PI
+
 # Scales of a likelihood never fall below this share of the data's own scale of one.
 MIN_VARIANCE = 1e-6
 # Batches over which a running variance is averaged.

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from skvae.models.core import (
+    LOG_2PI,
     BaseAutoencoder,
     LossResult,
     ModelOutput,
     StepContext,
     kl_divergence_diag_gaussian,
+    log_density_gaussian,
 )
 from skvae.models.likelihoods import (
-    LOG_2PI,
     GaussianLikelihood,
     Likelihood,
     LikelihoodType,
@@ -293,9 +294,8 @@ class VAE(BaseAutoencoder):
 
     def log_posterior(self, output: Any) -> Tensor:
         """Return log q(z | x) of the latents drawn, of shape (batch, S)."""
-        log_var = output.log_var.unsqueeze(1)
-        squares = (output.z - output.mu.unsqueeze(1)).square() * torch.exp(-log_var)
-        return -0.5 * (squares + log_var + LOG_2PI).sum(-1)
+        mu, log_var = output.mu.unsqueeze(1), output.log_var.unsqueeze(1)
+        return log_density_gaussian(output.z, mu, log_var).sum(-1)
 
     def divergence(self, output: Any) -> Tensor:
         """Return KL(q(z | x) || p(z)) of each row, of shape (batch,)."""
@@ -317,6 +317,10 @@ class VAE(BaseAutoencoder):
     def decode_mean(self, z: Tensor) -> Tensor:
         """Return the expected row, of shape (batch, ...), for latents of (batch, latent_dim)."""
         return self.likelihood.mean(self._decode(z.unsqueeze(1)).x_hat[:, 0])
+
+    def decode_draw(self, z: Tensor) -> Tensor:
+        """Draw a row from p(x | z), of shape (batch, ...), for latents of (batch, latent_dim)."""
+        return self.likelihood.sample(self._decode(z.unsqueeze(1)).x_hat[:, 0])
 
     def log_weights(self, x: Tensor, S: int) -> Tensor:
         """Return log p(x, z_s) - log q(z_s | x) of S latents a row, of shape (batch, S)."""
