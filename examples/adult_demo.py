@@ -86,7 +86,11 @@ def draw_losses(history):
 
     The terms differ by orders of magnitude, so each has axes of its own.
     """
-    titles = {"loss": "Loss", "reconstruction": "Reconstruction", "kl": "KL divergence"}
+    titles = {
+        "loss": "Loss",
+        "log_likelihood": "Log likelihood",
+        "kl_divergence": "KL divergence",
+    }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for ax, (term, title) in zip(axes, titles.items(), strict=True):
         ax.plot(history["epoch"], history[term], color=ACCENT, linewidth=1.8)

@@ -352,10 +352,11 @@ class TestFitLoop:
         assert list(history["epoch"]) == [1, 2, 3]
         assert fitted.n_iter_ == 3
         assert fitted.loss_curve_ == history["loss"].tolist()
-        for column in ("reconstruction", "kl", "elbo", "learning_rate", "seconds"):
+        for column in ("log_likelihood", "kl_divergence", "elbo", "learning_rate", "seconds"):
             assert np.isfinite(history[column]).all()
         assert "validation_loss" not in history
-        np.testing.assert_allclose(history["elbo"], -(history["reconstruction"] + history["kl"]))
+        bound = history["log_likelihood"] - history["kl_divergence"]
+        np.testing.assert_allclose(history["elbo"], bound)
         assert not hasattr(fitted, "best_epoch_")
 
     def test_max_steps_bounds_the_budget(self, table):

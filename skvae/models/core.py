@@ -301,9 +301,9 @@ class GaussianVAE(nn.Module, ABC):
     ) -> LossResult:
         """Negative evidence lower bound with a floor under its rate.
 
-        ``beta * max(kl_divergence, free_nats) - log_likelihood``: the bound of Kingma and Welling (2014,
-        eq. 7) for ``beta=1`` and ``free_nats=0``, with the weight of Higgins et al. (2017, eq. 4)
-        and the free bits of Kingma et al. (2016, eq. 15), taken over the whole latent.
+        ``beta * max(kl_divergence, free_nats) - log_likelihood``: the bound of Kingma and Welling
+        (2014, eq. 7) for ``beta=1`` and ``free_nats=0``, with the weight of Higgins et al. (2017,
+        eq. 4) and the free bits of Kingma et al. (2016, eq. 15), taken over the whole latent.
 
         Parameters
         ----------
