@@ -181,10 +181,14 @@ class BaseAutoencoder(nn.Module, ABC):
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            self(input_sample)
+            self._forward_lazy(input_sample)
         finally:
             for module, mode in modes.items():
                 module.training = mode
+
+    def _forward_lazy(self, x: Tensor) -> None:
+        """Pass rows through all parts that may be lazy, also those that forward leaves out."""
+        self(x)
 
     def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
         """Return the loss of a batch as the training loop asks for it.

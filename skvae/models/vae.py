@@ -94,11 +94,7 @@ class FullyFactorizedGaussian(nn.Module):
 
     def get_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, each (batch, latent_dim), for features (batch, width)."""
-        if x.ndim != 2:
-            raise ValueError(
-                f"The encoder gave features of shape {tuple(x.shape)}, expected (batch, width). "
-                "End it with nn.Flatten()."
-            )
+        check_features(x)
         return self.mu(x), self.log_var(x)
 
     def forward(self, x: Tensor, S: int = 1, sample: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -326,6 +322,15 @@ class VAE(BaseAutoencoder):
         """Return log p(x, z_s) - log q(z_s | x) of S latents a row, of shape (batch, S)."""
         output = self(x, S=S)
         return self.log_px(x, output) + self.log_prior(output.z) - self.log_posterior(output)
+
+
+def check_features(features: Tensor) -> None:
+    """Raise ValueError unless an encoder's features have shape (batch, width)."""
+    if features.ndim != 2:
+        raise ValueError(
+            f"The encoder gave features of shape {tuple(features.shape)}, expected "
+            "(batch, width). End it with nn.Flatten()."
+        )
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:
