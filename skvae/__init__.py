@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skvae import datasets, metrics, models, samplers, tabular, training
     from skvae.config import from_config, to_config
+    from skvae.embedder import VAEEmbedder
     from skvae.persistence import load, save
     from skvae.synthesizer import TVAESynthesizer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TVAESynthesizer",
+    "VAEEmbedder",
     "__version__",
     "datasets",
     "from_config",
@@ -29,6 +31,7 @@ __all__ = [
 _SUBMODULES = {"datasets", "metrics", "models", "samplers", "tabular", "training"}
 _HOMES = {
     "TVAESynthesizer": "skvae.synthesizer",
+    "VAEEmbedder": "skvae.embedder",
     "from_config": "skvae.config",
     "load": "skvae.persistence",
     "save": "skvae.persistence",

@@ -32,6 +32,7 @@ FORMAT_VERSION = 1
 ESTIMATORS = {
     "TVAESynthesizer": "skvae.synthesizer",
     "TabularTransformer": "skvae.tabular",
+    "VAEEmbedder": "skvae.embedder",
 }
 # Every class that a file may hold.
 _CLASSES = {
@@ -43,6 +44,7 @@ _CLASSES = {
     "NormalSampler": "skvae.samplers",
     "GaussianMixtureSampler": "skvae.samplers",
     "GaussianMixture": "sklearn.mixture",
+    "RowFormat": "skvae.rows",
 }
 
 

@@ -33,6 +33,7 @@ FLOORS = {
     "models": 1,
     "training": 1,
     # data to and from tensors
+    "rows": 2,
     "samplers": 2,
     "spatial": 2,
     "tabular": 2,

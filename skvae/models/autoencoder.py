@@ -144,6 +144,10 @@ class AE(BaseAutoencoder):
         """Return the expected row, of shape (batch, ...), for latents of (batch, latent_dim)."""
         return self.likelihood.mean(self._decode(z).x_hat)
 
+    def decode_draw(self, z: Tensor) -> Tensor:
+        """Draw a row from p(x | z), of shape (batch, ...), for latents of (batch, latent_dim)."""
+        return self.likelihood.sample(self._decode(z).x_hat)
+
     def log_weights(self, x: Tensor, S: int) -> Tensor:
         """Return log p(x | z) of the row's latent, of shape (batch, 1): no density is modelled."""
         return self.log_px(x, self(x)).unsqueeze(1)

@@ -20,7 +20,7 @@ from skvae.models.likelihoods import (
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.vae import VAE
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, Any] = {
     "ae": AE,
     "vae": VAE,
 }
@@ -48,27 +48,33 @@ def hyper_parameters(model: type[nn.Module]) -> dict[str, Any]:
     }
 
 
-def check_hyper_parameters(name: str, given: dict[str, Any]) -> None:
-    """Raise ValueError for a parameter that a model of the zoo does not have."""
-    known = list(hyper_parameters(MODELS[name]))
+def takes_labels(model: type[nn.Module]) -> bool:
+    """Whether a model is conditional on labels."""
+    return "n_classes" in inspect.signature(model).parameters
+
+
+def check_hyper_parameters(model: type[nn.Module], given: dict[str, Any]) -> None:
+    """Raise ValueError for a parameter that a model does not have."""
+    known = list(hyper_parameters(model))
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"model_params has {key!r}, which model={name!r} does not take.{hint} "
-                f"It takes {known}."
+                f"model_params has {key!r}, which {model.__name__} does not take.{hint} It takes "
+                f"{known}."
             )
 
 
 def make_model(
-    name: str,
+    name: str | type[nn.Module],
     input_shape: Sequence[int],
     latent_dim: int,
     *,
     likelihood: Likelihood | None = None,
     network: str = "mlp",
     hidden_layer_sizes: Sequence[int] | None = None,
+    activation: str = "relu",
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     n_classes: int | None = None,
@@ -78,8 +84,8 @@ def make_model(
 
     Parameters
     ----------
-    name : str
-        A key of ``MODELS``.
+    name : str or class
+        A key of ``MODELS``, or a class with the same arguments.
     input_shape : sequence of int
         Shape of a row.
     latent_dim : int
@@ -91,6 +97,8 @@ def make_model(
     hidden_layer_sizes : sequence of int, optional
         Widths or channels of the encoder's layers; the decoder's are the same in reverse. None
         takes the network's own.
+    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
+        What follows each hidden layer.
     encoder, decoder : Module, optional
         Instead of the network's. The encoder gives features, to which the model adds the layer it
         needs; the decoder takes latents, (batch, latent_dim).
@@ -115,21 +123,24 @@ def make_model(
     >>> make_model("vae", (64,), 2, hidden_layer_sizes=(32,)).latent_dim
     2
     """
-    check_hyper_parameters(name, params)
-    cls = MODELS[name]
+    cls = MODELS[name] if isinstance(name, str) else name
+    check_hyper_parameters(cls, params)
     input_shape = tuple(input_shape)
     make_encoder, make_decoder = NETWORKS[network]
-    sizes = {} if hidden_layer_sizes is None else {"hidden_layer_sizes": tuple(hidden_layer_sizes)}
-    back = {name: widths[::-1] for name, widths in sizes.items()}
-    arguments = dict(params)
+    sizes: dict[str, Any] = {}
+    back: dict[str, Any] = {}
+    if hidden_layer_sizes is not None:
+        sizes["hidden_layer_sizes"] = tuple(hidden_layer_sizes)
+        back["hidden_layer_sizes"] = tuple(hidden_layer_sizes)[::-1]
+    arguments: dict[str, Any] = dict(params)
     decoder_inputs = latent_dim
-    if "n_classes" in inspect.signature(cls).parameters:
+    if takes_labels(cls):
         arguments["n_classes"] = n_classes
         decoder_inputs += n_classes or 0
     if encoder is None:
-        encoder = make_encoder(input_shape, **sizes)
+        encoder = make_encoder(input_shape, **sizes, activation=activation)
     if decoder is None:
-        decoder = make_decoder(decoder_inputs, input_shape, **back)
+        decoder = make_decoder(decoder_inputs, input_shape, **back, activation=activation)
     if likelihood is None:
         likelihood = GaussianLikelihood("optimal")
     if issubclass(cls, AE):
@@ -137,4 +148,5 @@ def make_model(
         encoder = nn.Sequential(encoder, nn.LazyLinear(latent_dim))
     if "latent_dim" in inspect.signature(cls).parameters:
         arguments["latent_dim"] = latent_dim
-    return cls(encoder, decoder, likelihood=likelihood, **arguments)
+    model: BaseAutoencoder = cls(encoder, decoder, likelihood=likelihood, **arguments)
+    return model

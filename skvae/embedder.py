@@ -1,0 +1,756 @@
+"""``VAEEmbedder``: embeddings, and the way back, from a zoo of autoencoders."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
+from skvae._random import private_random_state
+from skvae.models import LIKELIHOODS, MODELS, NETWORKS, StepContext, make_model
+from skvae.models.mlp import ACTIVATIONS
+from skvae.models.noise import SharedNoise
+from skvae.models.vae import log_mean_exp
+from skvae.models.zoo import check_hyper_parameters, takes_labels
+from skvae.rows import RowFormat, flat
+from skvae.samplers import SAMPLERS
+from skvae.samplers.choice import choose_sampler
+from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
+
+# Rows that a new model is built on: some take their start from them.
+BUILD_ROWS = 512
+# Latents from which a sampler learns, and rows over which a likelihood's scale is settled.
+MAX_SAMPLER_ROWS = 10_000
+# Rows encoded or decoded at a time.
+CHUNK_ROWS = 4096
+# Latents scored at a time.
+SCORE_LATENTS = 16_384
+
+
+class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
+    """Embed rows of numbers, or images, by an autoencoder of your choice.
+
+    Parameters
+    ----------
+    n_components : int, default=8
+        Size of the latent.
+    model : str, class or module, default="vae"
+        A name of the zoo (``skvae.models.MODELS``), a subclass of ``skvae.models.VAE`` or ``AE``,
+        or a module of your own with their methods; the last brings its own networks, likelihood
+        and size of the latent.
+    model_params : dict or None, default=None
+        The model's own parameters, such as ``{"beta": 4.0}``. Unknown ones raise.
+    encoder : module or callable, default=None
+        Instead of the built-in encoder: a module from rows to features (it is copied; the model
+        adds the layer that it needs), or a function ``(input_shape) -> module``.
+    decoder : module or callable, default=None
+        Instead of the built-in decoder: a module from latents to rows, or a function
+        ``(latent_dim, input_shape) -> module``. Its last layer should be linear.
+    network : {"auto", "mlp", "conv", "resnet"}, default="auto"
+        Built-in networks: ``"auto"`` takes ``"conv"`` for images and ``"mlp"`` for the rest.
+    hidden_layer_sizes : tuple of int or None, default=None
+        Widths of the layers of the encoder, or its channels; the decoder's are the same in reverse.
+        None takes the network's own: (512,) for ``"mlp"``.
+    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
+        What follows each hidden layer.
+    likelihood : str or Likelihood, default="auto"
+        What the decoder says of the data: ``"gaussian"`` (variance of greatest likelihood),
+        ``"gaussian_per_feature"`` (a variance learnt for each feature), ``"gaussian_unit"``
+        (variance one), ``"laplace"``, ``"bernoulli"`` (data in [0, 1]), ``"ms_ssim"`` (images), or
+        a module of ``skvae.models``. ``"auto"`` is Bernoulli for data of zeros and ones, and
+        Gaussian otherwise.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (channels, height, width) of rows that are flattened images. Arrays of
+        more than two dimensions tell it themselves.
+    scale : {"auto", "global", "per_feature"} or None, default="auto"
+        How rows are centred and scaled for the networks; results are in the units of the data
+        whatever it is. ``"global"`` divides all features by one number and keeps their weights
+        relative to each other, ``"per_feature"`` evens them out. ``"auto"`` is ``"global"`` for
+        densities on the real line and None for the other likelihoods.
+    sampler : str or sampler, default="auto"
+        Density of the latents from which ``sample`` draws (``skvae.samplers``). ``"auto"`` is the
+        one that is right for the model: its prior, where it has one.
+    max_epochs : int, default=100
+        Passes over the data.
+    batch_size : int, default=64
+        Rows in a step.
+    learning_rate : float, default=0.002
+        Step size of Adam, after a short warm-up.
+    learning_rate_schedule : {"cosine", "constant"}, default="cosine"
+        Course of the learning rate.
+    weight_decay : float, default=0.0
+        Strength of the decoupled weight decay.
+    weight_averaging : float or None, default=None
+        Decay of a running average of the weights, which is then the model that comes out.
+    max_grad_norm : float or None, default=None
+        Norm to which the gradient is clipped.
+    beta_warmup : float, default=0.0
+        Share of the training over which the weight of the divergence rises to its value.
+    early_stopping : bool, default=False
+        Whether to hold rows out, stop when their loss no longer falls, and restore the best
+        weights.
+    validation_fraction : float, default=0.1
+        Share of rows held out for early stopping.
+    n_iter_no_change : int, default=10
+        Epochs without gain after which early stopping stops.
+    tol : float, default=1e-3
+        Least gain that counts, nats a row.
+    warm_start : bool, default=False
+        Whether fit goes on from the weights of the fit before.
+    device : str, default="auto"
+        A torch device; ``"auto"`` takes a CUDA GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the fit, and the samples drawn without a seed of their own.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of Callback or function, default=None
+        Told of each epoch (``skvae.training.Callback``); one that returns True ends the fit.
+
+    Attributes
+    ----------
+    history_ : DataFrame of shape (n_epochs, ...)
+        ``epoch``, ``loss`` and its terms in nats a row, ``learning_rate``, ``seconds``, and
+        ``validation_loss`` with early stopping.
+    loss_curve_ : list of float
+        Loss of each epoch.
+    n_iter_ : int
+        Epochs made.
+    model_ : BaseAutoencoder
+        The torch module, in eval mode, on centred and scaled rows.
+    sampler_ : sampler
+        The fitted density of the latents.
+    mean_ : ndarray of shape (n_features,)
+        What is subtracted from rows.
+    scale_ : ndarray of shape (n_features,)
+        What they are divided by.
+    classes_ : ndarray of shape (n_classes,)
+        Labels, for models that take them.
+    n_features_in_ : int
+        Number of features of a row.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    References
+    ----------
+    .. [1] Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
+    .. [2] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skvae import VAEEmbedder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> embedder = VAEEmbedder(n_components=4, max_epochs=2, random_state=0).fit(X)
+    >>> Z = embedder.transform(X)
+    >>> Z.shape, embedder.inverse_transform(Z).shape, embedder.sample(3).shape
+    ((1797, 4), (1797, 64), (3, 64))
+    """
+
+    _preset_folder = "vae_embedder"
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "model": [str, torch.nn.Module, type],
+        "model_params": [dict, None],
+        "encoder": [torch.nn.Module, callable, None],
+        "decoder": [torch.nn.Module, callable, None],
+        "network": [StrOptions({"auto", *NETWORKS})],
+        "hidden_layer_sizes": ["array-like", None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "likelihood": [StrOptions({"auto", *LIKELIHOODS}), torch.nn.Module],
+        "image_shape": ["array-like", None],
+        "scale": [StrOptions({"auto", "global", "per_feature"}), None],
+        "sampler": [StrOptions({"auto", *SAMPLERS}), *SAMPLERS.values()],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"cosine", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_averaging": [Interval(Real, 0, 1, closed="neither"), None],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "beta_warmup": [Interval(Real, 0, 1, closed="both")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "callbacks": [list, tuple, None],
+    }
+
+    def __init__(
+        self,
+        n_components=8,
+        *,
+        model="vae",
+        model_params=None,
+        encoder=None,
+        decoder=None,
+        network="auto",
+        hidden_layer_sizes=None,
+        activation="relu",
+        likelihood="auto",
+        image_shape=None,
+        scale="auto",
+        sampler="auto",
+        max_epochs=100,
+        batch_size=64,
+        learning_rate=0.002,
+        learning_rate_schedule="cosine",
+        weight_decay=0.0,
+        weight_averaging=None,
+        max_grad_norm=None,
+        beta_warmup=0.0,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-3,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        callbacks=None,
+    ):
+        self.n_components = n_components
+        self.model = model
+        self.model_params = model_params
+        self.encoder = encoder
+        self.decoder = decoder
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.image_shape = image_shape
+        self.scale = scale
+        self.sampler = sampler
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.weight_decay = weight_decay
+        self.weight_averaging = weight_averaging
+        self.max_grad_norm = max_grad_norm
+        self.beta_warmup = beta_warmup
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def fit(self, X, y=None):
+        """Learn to embed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for models that take them (``"conditional"``, ``"ada_gvae"``); ignored by the
+            others.
+
+        Returns
+        -------
+        self : VAEEmbedder
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter or the data cannot be used; the message names it and the way out.
+        FloatingPointError
+            The loss stayed non-finite.
+        """
+        return self._fit(X, y, n_epochs=None, go_on=self.warm_start)
+
+    def partial_fit(self, X, y=None):
+        """Make one pass over a batch of rows, at the constant learning rate.
+
+        The first call decides the scaling and, for models with labels, the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for models that take them.
+
+        Returns
+        -------
+        self : VAEEmbedder
+        """
+        return self._fit(X, y, n_epochs=1, go_on=True)
+
+    def _fit(self, X, y, *, n_epochs: int | None, go_on: bool):
+        self._validate_params()
+        self._check_combinations()
+        CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
+        device = resolve_device(self.device)
+        go_on = go_on and hasattr(self, "model_")
+        rows = self._read(X, reset=not go_on)
+        rng = private_random_state(self.random_state)
+        seeds = rng.randint(2**31 - 1, size=4)
+        if not go_on:
+            spec = self._new_spec(rows, y)
+            if hasattr(self, "model_"):
+                del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
+            model = self._build_model(spec, int(seeds[0]), self._format.to_tensor(rows[:512])).to(
+                device
+            )
+        else:
+            model = self.model_
+            # Other noise than in the fit before.
+            seeds = np.random.RandomState(int(seeds[0]) ^ self.n_steps_).randint(2**31 - 1, size=4)
+        data = self._to_data(rows, y, device)
+        result = self._train(
+            model,
+            data,
+            lambda n_rows: self._training_config(n_rows, n_epochs),
+            seed=int(seeds[1]),
+            validation_fraction=self.validation_fraction if self.early_stopping else None,
+        )
+        self._settle(model, data, int(seeds[2]))
+        self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
+        self._keep_history(result)
+        self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
+        self.model_ = model
+        return self
+
+    def transform(self, X):
+        """Embed rows: the mean of the posterior q(z | x), or the code of the encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+
+        Returns
+        -------
+        Z : float64 array of shape (n_samples, n_components)
+            Each row's embedding depends on that row alone.
+        """
+        check_is_fitted(self)
+        model = self._double_model()
+        return self._over_rows(self._read(X), model, model.embed)
+
+    def inverse_transform(self, Z, y=None):
+        """Turn embeddings into rows: the mean of p(x | z).
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for conditional models; without them rows are means over the classes.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features), or images
+            In the units of the data, in the container that fit saw.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float64)
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} features, but inverse_transform expects "
+                f"n_components={self._n_features_out}."
+            )
+        return self._format.restore(self._decode(Z, y, self._double_model()))
+
+    def reconstruct(self, X, y=None):
+        """Encode rows and decode them again.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for conditional models.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of the shape of ``X``
+        """
+        return self.inverse_transform(self.transform(X), y)
+
+    def sample(self, n_samples=1, *, y=None, noise=False, random_state=None):
+        """Draw new rows: latents from the sampler, decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        y : array-like of shape (n_samples,) or label, default=None
+            Labels to draw rows of, for conditional models; without them labels are drawn with
+            their frequencies in fit.
+        noise : bool, default=False
+            Whether to draw from p(x | z), or to return its mean.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draw. None continues the stream that ``random_state`` of the estimator
+            began in fit, so that each call gives other rows.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features), or images
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
+            raise ValueError(
+                f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
+            )
+        rng = self._sample_rng if random_state is None else check_random_state(random_state)
+        Z = self.sampler_.sample(int(n_samples), random_state=rng)
+        if self._labelled and y is None:
+            y = rng.choice(self.classes_, size=int(n_samples), p=self._class_frequencies)
+        elif y is not None and np.ndim(y) == 0:
+            y = np.full(int(n_samples), y)
+        return self._format.restore(
+            self._decode(Z, y, self.model_, noise_seed=rng.randint(2**31 - 1) if noise else None)
+        )
+
+    def interpolate(self, X0, X1, n_steps=10):
+        """Decode the way between the embeddings of rows.
+
+        Parameters
+        ----------
+        X0, X1 : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            Rows to start from and to end at.
+        n_steps : int, default=10
+            Points on each way, both ends included.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_steps, n_features), or images
+        """
+        check_is_fitted(self)
+        Z0, Z1 = self.transform(X0), self.transform(X1)
+        if Z0.shape != Z1.shape:
+            raise ValueError(
+                f"X0 has {len(Z0)} rows and X1 has {len(Z1)}: each row needs one to end at."
+            )
+        model = self._double_model()
+        device = next(model.parameters()).device
+        ends = [torch.from_numpy(Z).to(device) for Z in (Z0, Z1)]
+        times = np.linspace(0, 1, n_steps)
+        with torch.no_grad():
+            ways = [model.interpolate_latents(*ends, float(t)).cpu().numpy() for t in times]
+        Z = np.stack(ways, axis=1)
+        decoded = self._decode(Z.reshape(-1, Z.shape[2]), None, model)
+        return decoded.reshape(len(Z), n_steps, *self._format.row_shape)
+
+    def score_samples(self, X, *, n_draws=64):
+        """Lower bound on the log density of each row, in nats, in the units of the data.
+
+        The importance-weighted bound [2]_ (eq. 8) for models with a density; for the others the
+        log likelihood of the row given its own code, which is no bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+        n_draws : int, default=64
+            Latents drawn a row: more tighten the bound. The noise is the same at each call.
+
+        Returns
+        -------
+        log_density : float64 array of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        rows = self._read(X)
+        model = self._double_model()
+
+        def bound(x):
+            with SharedNoise(len(x)):
+                return log_mean_exp(model.log_weights(x, n_draws), 1)
+
+        with isolated_torch_seed(0):
+            state = torch.get_rng_state()
+
+            def reseeded(x):
+                torch.set_rng_state(state)
+                return bound(x)
+
+            scores = self._over_rows(rows, model, reseeded, max(1, SCORE_LATENTS // n_draws))
+        return scores - self._format.log_measure
+
+    def score(self, X, y=None):
+        """Mean of ``score_samples``: higher is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
+            The rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Nats a row.
+        """
+        return float(self.score_samples(X).mean())
+
+    @property
+    def _n_features_out(self):
+        return self._latent_dim  # not there, and so no names, before fit
+
+    def _check_combinations(self) -> None:
+        """Refuse parameters that do not go together, or that the model does not take."""
+        if isinstance(self.model, str):
+            if self.model not in MODELS:
+                near = difflib.get_close_matches(self.model, MODELS, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"model={self.model!r} is not in the zoo.{hint} It holds {sorted(MODELS)}; a "
+                    "module or a class of your own serves as well."
+                )
+            check_hyper_parameters(self._model_class(), self.model_params or {})
+        elif isinstance(self.model, torch.nn.Module):
+            for method in ("training_loss", "embed", "decode_mean"):
+                if not hasattr(self.model, method):
+                    raise TypeError(
+                        f"model={type(self.model).__name__} has no method {method!r}: derive it "
+                        "from skvae.models.VAE, AE or BaseAutoencoder."
+                    )
+            if self.model_params:
+                raise ValueError("model_params is for models of the zoo; model is a module.")
+        else:
+            check_hyper_parameters(self._model_class(), self.model_params or {})
+        sizes = self.hidden_layer_sizes
+        if sizes is not None and not all(isinstance(s, Integral) and s > 0 for s in sizes):
+            raise ValueError(f"hidden_layer_sizes must be whole numbers above 0, got {sizes!r}.")
+
+    def _read(self, X, *, reset: bool = False) -> np.ndarray:
+        """Check rows as scikit-learn does; return them flat, float64 or float32."""
+        flat_rows = flat(X)
+        rows = validate_data(self, flat_rows, reset=reset, dtype=(np.float64, np.float32))
+        if reset:
+            seen = X if isinstance(X, pd.DataFrame) or flat_rows is not X else rows
+            self._format = RowFormat(seen, self.image_shape)
+        return rows
+
+    def _new_spec(self, rows: np.ndarray, y) -> dict:
+        """Decide what depends on the data: shapes, scaling, likelihood, labels."""
+        input_shape = self._format.input_shape
+        likelihood = self.likelihood
+        if likelihood == "auto":
+            binary = bool(np.isin(rows, (0, 1)).all()) and rows.min() != rows.max()
+            likelihood = "bernoulli" if binary else "gaussian"
+        if likelihood == "bernoulli" and not (rows.min() >= 0 and rows.max() <= 1):
+            raise ValueError(
+                f"likelihood='bernoulli' needs values in [0, 1], found {rows.min():g} to "
+                f"{rows.max():g}. Rescale X, or take likelihood='gaussian'."
+            )
+        self._format.learn_scale(rows, self._scale_kind(likelihood))
+        self.mean_, self.scale_ = self._format.mean_, self._format.scale_
+        self._labelled = takes_labels(self._model_class())
+        if self._labelled:
+            if y is None:
+                raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
+            self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
+            self._class_frequencies = counts / counts.sum()
+        network = self.network
+        if network == "auto":
+            network = "mlp" if len(input_shape) == 1 else "conv"
+        sizes = self.hidden_layer_sizes
+        return {
+            "name": self.model
+            if isinstance(self.model, (str, type))
+            else copy.deepcopy(self.model),
+            "input_shape": input_shape,
+            "latent_dim": self.n_components,
+            "likelihood": copy.deepcopy(likelihood),
+            "network": network,
+            "hidden_layer_sizes": None if sizes is None else tuple(int(s) for s in sizes),
+            "activation": self.activation,
+            "encoder": copy.deepcopy(self.encoder),
+            "decoder": copy.deepcopy(self.decoder),
+            "n_classes": len(self.classes_) if self._labelled else None,
+            "params": dict(self.model_params or {}),
+        }
+
+    def _scale_kind(self, likelihood) -> str | None:
+        if self.scale == "auto":
+            real_line = likelihood in ("gaussian", "gaussian_per_feature", "laplace")
+            return "global" if real_line else None
+        if self.scale is not None and likelihood == "bernoulli":
+            raise ValueError(f"scale={self.scale!r} takes data out of [0, 1]: take scale='auto'.")
+        return self.scale
+
+    def _model_class(self) -> type:
+        if isinstance(self.model, str):
+            return MODELS[self.model]
+        return self.model if isinstance(self.model, type) else type(self.model)
+
+    def _build_model(self, spec: dict, seed: int, sample: torch.Tensor | None = None):
+        """Build the module of a spec on the CPU, and keep the spec for dumps."""
+        self._spec = spec
+        shape = spec["input_shape"]
+        if sample is None:
+            sample = torch.zeros(2, *shape)
+        with isolated_torch_seed(seed):
+            if isinstance(spec["name"], torch.nn.Module):
+                model = copy.deepcopy(spec["name"]).float()
+            else:
+                model = self._assemble(spec)
+            model.build(sample)
+        with torch.no_grad():
+            self._latent_dim = model.eval().embed(sample[:1]).shape[1]
+        return model
+
+    @staticmethod
+    def _assemble(spec: dict):
+        likelihood = spec["likelihood"]
+        if isinstance(likelihood, str):
+            likelihood = LIKELIHOODS[likelihood](spec["input_shape"])
+        n_inputs = spec["latent_dim"] + (spec["n_classes"] or 0)
+        return make_model(
+            spec["name"],
+            spec["input_shape"],
+            spec["latent_dim"],
+            likelihood=copy.deepcopy(likelihood),
+            network=spec["network"],
+            hidden_layer_sizes=spec["hidden_layer_sizes"],
+            activation=spec["activation"],
+            encoder=_made(spec["encoder"], spec["input_shape"]),
+            decoder=_made(spec["decoder"], n_inputs, spec["input_shape"]),
+            n_classes=spec["n_classes"],
+            **spec["params"],
+        )
+
+    def _to_data(self, rows: np.ndarray, y, device) -> tuple[torch.Tensor, ...]:
+        """Return the tensors to train on: rows, and labels where the model takes them."""
+        data = (self._format.to_tensor(rows).to(device),)
+        if not self._labelled:
+            return data
+        return *data, self._to_codes(y, len(rows)).to(device)
+
+    def _to_codes(self, y, n_rows: int) -> torch.Tensor:
+        """Return labels as positions in ``classes_``."""
+        y = np.asarray(y)
+        if y.shape != (n_rows,):
+            raise ValueError(f"y has shape {y.shape}, expected ({n_rows},): a label for each row.")
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds {unknown[:5].tolist()}, which fit did not see. The classes are "
+                f"{self.classes_.tolist()}."
+            )
+        return torch.from_numpy(np.searchsorted(self.classes_, y))
+
+    def _training_config(self, n_rows: int, n_epochs: int | None) -> TrainingConfig:
+        once = n_epochs is not None  # a pass of partial_fit
+        n_epochs = n_epochs or self.max_epochs
+        total = n_epochs * steps_per_epoch(n_rows, self.batch_size)
+        return TrainingConfig(
+            n_epochs=n_epochs,
+            batch_size=self.batch_size,
+            optimizer="adamw",
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(0.9, 0.999),
+            schedule="constant" if once else self.learning_rate_schedule,
+            warmup_steps=0 if once else min(50, total // 10),
+            beta_warmup_steps=0 if once else round(self.beta_warmup * total),
+            average_decay=None if once else self.weight_averaging,
+            max_grad_norm=self.max_grad_norm,
+            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
+            tol=self.tol,
+        )
+
+    def _settle(self, model, data: tuple[torch.Tensor, ...], seed: int) -> None:
+        """Let the model take stock of the rows with its final weights.
+
+        The scale of the likelihood becomes that of the whole data, not of the last batches.
+        """
+        model.eval()
+        rows = self._some_rows(data, seed)
+        with torch.no_grad(), isolated_torch_seed(seed):
+            model.finalize(rows[0])
+            likelihood = getattr(model, "likelihood", None)
+            if likelihood is None:
+                return
+            likelihood.forget_scale()
+            likelihood.train()
+            for start in range(0, len(rows[0]), 1024):
+                batch = tuple(tensor[start : start + 1024] for tensor in rows)
+                model.training_loss(batch, StepContext(n_rows=len(data[0])))
+            likelihood.eval()
+
+    def _some_rows(self, data: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
+        """Return rows from all over the data, which may be sorted."""
+        device = data[0].device
+        generator = torch.Generator(device).manual_seed(seed)
+        order = torch.randperm(len(data[0]), generator=generator, device=device)[:MAX_SAMPLER_ROWS]
+        return tuple(tensor[order] for tensor in data)
+
+    def _fit_sampler(self, model, data: tuple[torch.Tensor, ...], seed: int):
+        """Fit the density of the latents."""
+        sampler = choose_sampler(self.sampler, model, SAMPLERS)
+        if "random_state" in sampler.get_params() and sampler.random_state is None:
+            sampler.set_params(random_state=seed)
+        (x, *_) = self._some_rows(data, seed)
+        with torch.no_grad(), isolated_torch_seed(seed):
+            Z = torch.cat([model.draw_latents(part) for part in x.split(CHUNK_ROWS)])
+        Z = Z.cpu().numpy()
+        if "model" in inspect.signature(sampler.fit).parameters:
+            return sampler.fit(Z, model=model)
+        return sampler.fit(Z)
+
+    def _double_model(self):
+        """Copy the model in float64: a row's result then does not depend on its batch."""
+        model = copy.deepcopy(self.model_)
+        return model.cpu().double() if self.model_device.type == "mps" else model.double()
+
+    @property
+    def model_device(self) -> torch.device:
+        """Device of the fitted model."""
+        return next(self.model_.parameters()).device
+
+    def _over_rows(self, rows: np.ndarray, model, function, chunk: int = CHUNK_ROWS) -> np.ndarray:
+        """Apply a function of a float64 batch to all rows."""
+        device = next(model.parameters()).device
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(rows), chunk):
+                x = self._format.to_tensor(rows[start : start + chunk], torch.float64).to(device)
+                parts.append(function(x).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _decode(self, Z: np.ndarray, y, model, noise_seed: int | None = None) -> np.ndarray:
+        """Return rows for latents, flat and in the units of the data."""
+        parameter = next(model.parameters())
+        codes = None
+        if y is not None and self._labelled:
+            codes = self._to_codes(y, len(Z)).to(parameter.device)
+        elif y is not None:
+            raise ValueError(f"y was given, but model={self.model!r} takes no labels.")
+        out = np.empty((len(Z), self.n_features_in_), self._format.dtype)
+        with torch.no_grad(), isolated_torch_seed(noise_seed or 0):
+            for start in range(0, len(Z), CHUNK_ROWS):
+                part = slice(start, start + CHUNK_ROWS)
+                z = torch.from_numpy(np.ascontiguousarray(Z[part])).to(parameter)
+                labels = () if codes is None else (codes[part],)
+                decode = model.decode_mean if noise_seed is None else model.decode_draw
+                out[part] = self._format.to_rows(decode(z, *labels))
+        return out
+
+
+def _made(network, *arguments):
+    """Return a copy of a module, or what a factory makes of the arguments."""
+    if network is None or isinstance(network, torch.nn.Module):
+        return copy.deepcopy(network)
+    return network(*arguments)

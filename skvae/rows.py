@@ -1,0 +1,100 @@
+"""Rows of numbers, or images, to tensors for networks and back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+
+class RowFormat:
+    """What a fit learnt of its rows: their shape, container, centre and scale.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame
+        The rows as the user gave them.
+    image_shape : tuple of int or None
+        (height, width) or (channels, height, width) of flattened images.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape in which the user sees a row.
+    input_shape : tuple of int
+        Shape in which networks see it: (n_features,) or (channels, height, width).
+    mean_, scale_ : ndarray of shape (n_features,)
+        What is subtracted from rows, and what they are then divided by.
+    """
+
+    def __init__(self, X, image_shape) -> None:
+        shape = np.shape(X) if isinstance(X, (list, tuple)) else X.shape
+        self.row_shape = tuple(int(size) for size in shape[1:])
+        n_features = math.prod(self.row_shape)
+        self.input_shape = _network_shape(image_shape, self.row_shape, n_features)
+        self.columns = X.columns if isinstance(X, pd.DataFrame) else None
+        single = getattr(X, "dtype", None) in (np.float32, torch.float32)
+        self.dtype = np.dtype(np.float32 if single else np.float64)
+        self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
+
+    def learn_scale(self, rows: np.ndarray, kind: str | None) -> None:
+        """Take centre and scale from flat rows; ``kind`` is "global", "per_feature" or None."""
+        if kind is None:
+            return
+        self.mean_ = rows.mean(0, dtype=np.float64)
+        variance = rows.var(0, dtype=np.float64)
+        if kind == "global":
+            variance = np.full(len(variance), variance.mean())
+        self.scale_ = np.where(variance > 0, np.sqrt(variance), 1.0)
+
+    @property
+    def log_measure(self) -> float:
+        """Log of the volume, in the units of the data, of a unit of what networks see."""
+        return float(np.log(self.scale_).sum())
+
+    def to_tensor(self, rows: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return flat rows centred, scaled and in the shape for networks."""
+        scaled = np.subtract(rows, self.mean_, dtype=np.float64)
+        scaled /= self.scale_
+        return torch.from_numpy(scaled).to(dtype).view(len(rows), *self.input_shape)
+
+    def to_rows(self, x: torch.Tensor) -> np.ndarray:
+        """Return what networks gave as flat rows in the units of the data."""
+        rows = x.flatten(1).cpu().numpy().astype(np.float64)
+        rows *= self.scale_
+        rows += self.mean_
+        return rows.astype(self.dtype, copy=False)
+
+    def restore(self, rows: np.ndarray):
+        """Return flat rows in the shape and container that fit saw."""
+        if self.columns is not None:
+            return pd.DataFrame(rows, columns=self.columns)
+        return rows.reshape(len(rows), *self.row_shape)
+
+
+def flat(X):
+    """Return images as flat rows; anything else as it is."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    if isinstance(X, (list, tuple)) and np.ndim(X) > 2:
+        X = np.asarray(X)
+    return X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim > 2 else X
+
+
+def _network_shape(image_shape, row_shape: tuple[int, ...], n_features: int) -> tuple[int, ...]:
+    shape = tuple(row_shape if image_shape is None else (int(size) for size in image_shape))
+    if len(shape) == 2:
+        shape = (1, *shape)
+    if math.prod(shape) != n_features or (image_shape is not None and len(shape) != 3):
+        raise ValueError(
+            f"image_shape={image_shape!r} does not fit rows of shape {row_shape}: expected "
+            "(height, width) or (channels, height, width) with as many numbers."
+        )
+    if len(shape) not in (1, 3):
+        raise ValueError(
+            f"Rows of shape {row_shape} are neither flat nor images: expected (n_features,), "
+            "(height, width) or (channels, height, width)."
+        )
+    return shape
