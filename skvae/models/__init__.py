@@ -1,5 +1,7 @@
 """Torch modules: the core, the likelihoods and the models."""
 
+from skvae.models.ada_gvae import AdaGVAE, AdaGVAEOutput
+from skvae.models.adversarial import VAEGAN, AdversarialAE, MLPDiscriminator
 from skvae.models.autoencoder import AE, AEDecodeOutput, AEEncodeOutput, AEOutput
 from skvae.models.code_tables import (
     CategoricalHeads,
@@ -17,6 +19,7 @@ from skvae.models.core import (
     kl_divergence_diag_gaussian,
     reparametrize,
 )
+from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -27,6 +30,7 @@ from skvae.models.likelihoods import (
 )
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
+from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.vae import (
     VAE,
     FullyFactorizedGaussian,
@@ -42,15 +46,23 @@ __all__ = [
     "MODELS",
     "NETWORKS",
     "VAE",
+    "VAEGAN",
     "AEDecodeOutput",
     "AEEncodeOutput",
     "AEOutput",
+    "AdaGVAE",
+    "AdaGVAEOutput",
+    "AdversarialAE",
     "AutoregressiveTVAE",
     "BaseAutoencoder",
     "BernoulliLikelihood",
+    "BetaTCVAE",
+    "BetaVAE",
     "CategoricalHeads",
     "CodeLayout",
     "CodeTable",
+    "DisentangledBetaVAE",
+    "FactorVAE",
     "FactorizedTVAE",
     "FullyFactorizedGaussian",
     "GaussianLikelihood",
@@ -60,6 +72,7 @@ __all__ = [
     "LikelihoodType",
     "LossResult",
     "MLPDecoder",
+    "MLPDiscriminator",
     "MLPEncoder",
     "ModelOutput",
     "SegmentedSoftmax",
