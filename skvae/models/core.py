@@ -215,9 +215,9 @@ class BaseAutoencoder(nn.Module, ABC):
         """Return latents for samplers to learn from, of shape (batch, latent_dim)."""
         return self.embed(x)
 
-    @abstractmethod
     def decode_mean(self, z: Tensor) -> Tensor:
         """Return the expected row, of shape (batch, ...), for latents of (batch, latent_dim)."""
+        raise NotImplementedError
 
     def decode_draw(self, z: Tensor) -> Tensor:
         """Draw a row from p(x | z), of shape (batch, ...), for latents of (batch, latent_dim)."""
@@ -230,13 +230,13 @@ class BaseAutoencoder(nn.Module, ABC):
     def finalize(self, x: Tensor) -> None:
         """Take stock of rows (batch, ...) after training; nothing by default."""
 
-    @abstractmethod
     def log_weights(self, x: Tensor, S: int) -> Tensor:
         """Return log p(x, z_s) - log q(z_s | x) of S latents a row, of shape (batch, S).
 
         The log of their mean exponential is a lower bound of log p(x) in expectation (Burda et
         al. 2016, eq. 8). Models without a density return log p(x | z) of their one latent.
         """
+        raise NotImplementedError
 
 
 @dataclass
