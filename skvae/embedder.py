@@ -17,7 +17,14 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
 from skvae._random import private_random_state
-from skvae.models import LIKELIHOODS, MODELS, NETWORKS, StepContext, make_model
+from skvae.models import (
+    LIKELIHOODS,
+    MODELS,
+    NETWORKS,
+    BernoulliLikelihood,
+    StepContext,
+    make_model,
+)
 from skvae.models.mlp import ACTIVATIONS
 from skvae.models.noise import SharedNoise
 from skvae.models.vae import log_mean_exp
@@ -60,9 +67,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         Built-in networks: ``"auto"`` takes ``"conv"`` for images and ``"mlp"`` for the rest.
     hidden_layer_sizes : tuple of int or None, default=None
         Widths of the layers of the encoder, or its channels; the decoder's are the same in reverse.
-        None takes the network's own: (512,) for ``"mlp"``.
-    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
-        What follows each hidden layer.
+        None takes the network's own: (512,) for ``"mlp"``, (16, 32) for the others.
+    activation : {"relu", "silu", "gelu", "tanh"} or None, default=None
+        What follows each hidden layer. None takes the network's own: ReLU for ``"mlp"``, SiLU for
+        the others.
     likelihood : str or Likelihood, default="auto"
         What the decoder says of the data: ``"gaussian"`` (variance of greatest likelihood),
         ``"gaussian_per_feature"`` (a variance learnt for each feature), ``"gaussian_unit"``
@@ -165,7 +173,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         "decoder": [torch.nn.Module, callable, None],
         "network": [StrOptions({"auto", *NETWORKS})],
         "hidden_layer_sizes": ["array-like", None],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [StrOptions(set(ACTIVATIONS)), None],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS}), torch.nn.Module],
         "image_shape": ["array-like", None],
         "scale": [StrOptions({"auto", "global", "per_feature"}), None],
@@ -199,7 +207,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         decoder=None,
         network="auto",
         hidden_layer_sizes=None,
-        activation="relu",
+        activation=None,
         likelihood="auto",
         image_shape=None,
         scale="auto",
@@ -607,6 +615,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             else:
                 model = self._assemble(spec)
             model.build(sample)
+            _start_at_the_mean(model, sample)
         with torch.no_grad():
             self._latent_dim = model.eval().embed(sample[:1]).shape[1]
         return model
@@ -747,6 +756,15 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 decode = model.decode_mean if noise_seed is None else model.decode_draw
                 out[part] = self._format.to_rows(decode(z, *labels))
         return out
+
+
+def _start_at_the_mean(model, sample: torch.Tensor) -> None:
+    """Let built-in decoders of logits begin with the frequencies of ones; other data is centred."""
+    decoder = getattr(model, "decoder", None)
+    if isinstance(getattr(model, "likelihood", None), BernoulliLikelihood) and hasattr(
+        decoder, "start_at"
+    ):
+        decoder.start_at(torch.logit(sample.mean(0), eps=0.01))
 
 
 def _made(network, *arguments):

@@ -10,6 +10,7 @@ from skvae.models.code_tables import (
     SegmentedSoftmax,
     draw_codes,
 )
+from skvae.models.conditional import ConditionalVAE
 from skvae.models.core import (
     BaseAutoencoder,
     GaussianVAE,
@@ -20,6 +21,8 @@ from skvae.models.core import (
     reparametrize,
 )
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
+from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
+from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -29,6 +32,8 @@ from skvae.models.likelihoods import (
     log_likelihood,
 )
 from skvae.models.mlp import MLPDecoder, MLPEncoder
+from skvae.models.mmd import WAE, InfoVAE, maximum_mean_discrepancy
+from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.vae import (
@@ -38,15 +43,24 @@ from skvae.models.vae import (
     VAEEncodeOutput,
     VAEOutput,
 )
+from skvae.models.vamp import VAMP
 from skvae.models.zoo import LIKELIHOODS, MODELS, NETWORKS, hyper_parameters, make_model
 
 __all__ = [
     "AE",
+    "CIWAE",
+    "IWAE",
     "LIKELIHOODS",
+    "MIWAE",
     "MODELS",
     "NETWORKS",
+    "PIWAE",
+    "RAE_GP",
+    "RAE_L2",
     "VAE",
     "VAEGAN",
+    "VAMP",
+    "WAE",
     "AEDecodeOutput",
     "AEEncodeOutput",
     "AEOutput",
@@ -61,12 +75,17 @@ __all__ = [
     "CategoricalHeads",
     "CodeLayout",
     "CodeTable",
+    "ConditionalVAE",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DenoisingAE",
     "DisentangledBetaVAE",
     "FactorVAE",
     "FactorizedTVAE",
     "FullyFactorizedGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "InfoVAE",
     "LaplaceLikelihood",
     "Likelihood",
     "LikelihoodType",
@@ -75,6 +94,8 @@ __all__ = [
     "MLPDiscriminator",
     "MLPEncoder",
     "ModelOutput",
+    "ResNetDecoder",
+    "ResNetEncoder",
     "SegmentedSoftmax",
     "StepContext",
     "TabularVAE",
@@ -86,5 +107,6 @@ __all__ = [
     "kl_divergence_diag_gaussian",
     "log_likelihood",
     "make_model",
+    "maximum_mean_discrepancy",
     "reparametrize",
 ]

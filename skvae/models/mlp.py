@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -101,3 +102,10 @@ class MLPDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Map (batch, latent_dim) to (batch, *output_shape)."""
         return self.layers(z).view(len(z), *self.output_shape)
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Set the bias so that an untrained decoder gives ``output``, a tensor of a row's shape."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(output.flatten())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from skvae.models.autoencoder import AE
 from skvae.models.core import BaseAutoencoder
+from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -35,6 +36,8 @@ LIKELIHOODS: dict[str, Callable[[tuple[int, ...]], Likelihood]] = {
 
 NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "mlp": (MLPEncoder, MLPDecoder),
+    "conv": (ConvEncoder, ConvDecoder),
+    "resnet": (ResNetEncoder, ResNetDecoder),
 }
 
 
@@ -74,7 +77,7 @@ def make_model(
     likelihood: Likelihood | None = None,
     network: str = "mlp",
     hidden_layer_sizes: Sequence[int] | None = None,
-    activation: str = "relu",
+    activation: str | None = None,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     n_classes: int | None = None,
@@ -97,8 +100,8 @@ def make_model(
     hidden_layer_sizes : sequence of int, optional
         Widths or channels of the encoder's layers; the decoder's are the same in reverse. None
         takes the network's own.
-    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
-        What follows each hidden layer.
+    activation : {"relu", "silu", "gelu", "tanh"}, optional
+        What follows each hidden layer. None takes the network's own.
     encoder, decoder : Module, optional
         Instead of the network's. The encoder gives features, to which the model adds the layer it
         needs; the decoder takes latents, (batch, latent_dim).
@@ -127,10 +130,10 @@ def make_model(
     check_hyper_parameters(cls, params)
     input_shape = tuple(input_shape)
     make_encoder, make_decoder = NETWORKS[network]
-    sizes: dict[str, Any] = {}
-    back: dict[str, Any] = {}
+    forth: dict[str, Any] = {} if activation is None else {"activation": activation}
+    back = dict(forth)
     if hidden_layer_sizes is not None:
-        sizes["hidden_layer_sizes"] = tuple(hidden_layer_sizes)
+        forth["hidden_layer_sizes"] = tuple(hidden_layer_sizes)
         back["hidden_layer_sizes"] = tuple(hidden_layer_sizes)[::-1]
     arguments: dict[str, Any] = dict(params)
     decoder_inputs = latent_dim
@@ -138,9 +141,9 @@ def make_model(
         arguments["n_classes"] = n_classes
         decoder_inputs += n_classes or 0
     if encoder is None:
-        encoder = make_encoder(input_shape, **sizes, activation=activation)
+        encoder = make_encoder(input_shape, **forth)
     if decoder is None:
-        decoder = make_decoder(decoder_inputs, input_shape, **back, activation=activation)
+        decoder = make_decoder(decoder_inputs, input_shape, **back)
     if likelihood is None:
         likelihood = GaussianLikelihood("optimal")
     if issubclass(cls, AE):
@@ -148,5 +151,4 @@ def make_model(
         encoder = nn.Sequential(encoder, nn.LazyLinear(latent_dim))
     if "latent_dim" in inspect.signature(cls).parameters:
         arguments["latent_dim"] = latent_dim
-    model: BaseAutoencoder = cls(encoder, decoder, likelihood=likelihood, **arguments)
-    return model
+    return cast(BaseAutoencoder, cls(encoder, decoder, likelihood=likelihood, **arguments))
