@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import resources
 
 import pandas as pd
@@ -14,14 +13,7 @@ from sklearn.base import BaseEstimator
 import skvae.models
 from skvae.config import read_config
 from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
-
-
-@contextmanager
-def isolated_torch_seed(seed: int) -> Iterator[None]:
-    """Seed torch's global generator within the block, and restore it after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield
+from skvae.training.seeding import isolated_torch_seed
 
 
 def resolve_device(device: str) -> torch.device:

@@ -279,6 +279,252 @@ class TestWeightsThatComeOut:
         assert torch.equal(model.frozen, torch.ones(2, 2))
 
 
+class Duel(nn.Module):
+    """Two players with a product for a game: what leaks from one to the other is seen.
+
+    The objective is ``w * v`` and moves ``w``; the adversary's loss is ``-2 * w * v`` and moves
+    ``v``. The third parameter is in no loss.
+    """
+
+    def __init__(self, play=lambda step: True):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1, 1))
+        self.v = nn.Parameter(torch.ones(1, 1))
+        self.unused = nn.Parameter(torch.ones(1, 1))
+        self.play = play
+        self.seen = []
+
+    def player_parameters(self):
+        return {"adversary": [self.v]}
+
+    def training_loss(self, batch, context):
+        product = (self.w * self.v).sum()
+        if self.training:
+            self.seen.append((self.w.item(), self.v.item()))
+        plays = self.play(context.step)
+        return LossResult(product, players={"adversary": -2 * product if plays else None})
+
+
+class TestPlayers:
+    def run(self, model, n_steps=1, **config):
+        config = {"n_epochs": n_steps, "batch_size": 4, **PLAIN, **config}
+        return train(model, rows(4), TrainingConfig(**config), generator=seeded())
+
+    def test_each_gets_the_gradient_of_its_own_loss(self):
+        model = Duel()
+        self.run(model)
+        assert model.w.grad.item() == pytest.approx(1.0)  # of w v
+        assert model.v.grad.item() == pytest.approx(-2.0)  # of -2 w v, and not of w v too
+        assert model.w.item() == pytest.approx(0.9)
+        assert model.v.item() == pytest.approx(1.1)
+
+    def test_what_no_loss_reaches_stays(self):
+        model = Duel()
+        self.run(model, n_steps=3, weight_decay=0.5)
+        assert model.unused.grad is None
+        assert model.unused.item() == 1.0
+
+    @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+    def test_who_sits_a_step_out_moves_neither_by_momentum_nor_by_decay(self, optimizer):
+        model = Duel(play=lambda step: step < 2)
+        self.run(model, n_steps=5, optimizer=optimizer, weight_decay=0.1)
+        weights = [v for _, v in model.seen[2:]] + [model.v.item()]
+        assert weights == [weights[0]] * 4 != [1.0] * 4
+        assert len({w for w, _ in model.seen}) == 5  # the other goes on
+
+    def test_each_is_clipped_to_the_norm_by_itself(self):
+        model = Duel()
+        self.run(model, max_grad_norm=1.5)
+        assert model.w.grad.item() == pytest.approx(1.0)
+        assert model.v.grad.item() == pytest.approx(-1.5, rel=1e-4)
+
+    def test_a_factor_on_the_learning_rate(self):
+        model = Duel()
+        self.run(model, player_learning_rates={"adversary": 0.5})
+        assert model.w.item() == pytest.approx(0.9)
+        assert model.v.item() == pytest.approx(1.05)
+
+    @pytest.mark.parametrize("model", [Duel(), Slope()])
+    def test_a_factor_for_a_player_who_is_not_there_is_refused(self, model):
+        with pytest.raises(ValueError, match=r"'critic'.*(\['adversary'\]|none)"):
+            self.run(model, player_learning_rates={"critic": 0.5})
+
+    def test_a_loss_of_a_player_that_is_not_finite_is_a_bad_step(self):
+        class Broken(Duel):
+            def training_loss(self, batch, context):
+                result = super().training_loss(batch, context)
+                if context.step in (1, 3):
+                    result.players["adversary"] = result.players["adversary"] * math.inf
+                return result
+
+        model = Broken()
+        result = self.run(model, n_steps=4)
+        assert result.n_skipped_steps == 2
+        assert model.seen[1] == model.seen[2]
+        assert math.isfinite(model.v.item())
+
+    def test_the_error_names_the_player(self):
+        class Broken(Duel):
+            def training_loss(self, batch, context):
+                result = super().training_loss(batch, context)
+                return LossResult(result.objective, players={"adversary": self.v.sum() * math.nan})
+
+        with pytest.raises(FloatingPointError, match="adversary not finite in 5 steps"):
+            self.run(Broken(), n_steps=9)
+
+    def test_a_loss_that_is_missing_is_an_error(self):
+        class Forgetful(Duel):
+            def training_loss(self, batch, context):
+                return LossResult(self.w.sum())
+
+        with pytest.raises(ValueError, match="player_parameters names 'adversary'"):
+            self.run(Forgetful())
+
+    @pytest.mark.parametrize(
+        ("claim", "message"),
+        [
+            (lambda m: {"a": [m.w], "b": [m.w]}, "'b' and 'a' have a parameter in common"),
+            (lambda m: {"a": [nn.Parameter(torch.ones(1))]}, "no part of the model"),
+            (lambda m: {"objective": [m.w]}, "'objective' is taken"),
+        ],
+    )
+    def test_what_belongs_to_two_or_to_no_model_is_refused(self, claim, message):
+        model = Duel()
+        model.player_parameters = lambda: claim(model)
+        with pytest.raises(ValueError, match=message):
+            self.run(model)
+
+    def test_all_parameters_may_belong_to_players(self):
+        class Shared(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = (nn.Parameter(torch.ones(1)) for _ in range(2))
+
+            def player_parameters(self):
+                return {"first": [self.a], "second": [self.b]}
+
+            def training_loss(self, batch, context):
+                hidden = (self.a * self.b).sum()  # one graph for both
+                return LossResult(
+                    hidden.detach(), players={"first": hidden.square(), "second": -hidden}
+                )
+
+        model = Shared()
+        self.run(model)
+        assert (model.a.grad.item(), model.b.grad.item()) == (2.0, -1.0)
+
+    def test_the_average_takes_all_in(self):
+        model = Duel()
+        self.run(model, n_steps=3, average_decay=0.99)
+        assert 1.05 < model.v.item() < 1.28  # its last value is 1.3
+
+
+class TestAmsgrad:
+    def test_steps_shrink_with_the_greatest_gradient_so_far(self):
+        class Spike(Slope):
+            """A gradient of 100 in the first step and of 1 after it."""
+
+            def forward(self, batch):
+                self.batches.append(None)
+                return self.w.sum() * (100.0 if len(self.batches) == 1 else 1.0)
+
+        moved = {}
+        for amsgrad in (False, True):
+            model, seen = Spike(), []
+            config = TrainingConfig(
+                n_epochs=40, batch_size=4, betas=(0.0, 0.5), amsgrad=amsgrad, **PLAIN
+            )
+            watch = lambda log, m=model, s=seen: s.append(m.w.item())  # noqa: E731
+            train(model, rows(4), config, callbacks=[watch])
+            moved[amsgrad] = seen[-2] - seen[-1]
+        assert moved[False] == pytest.approx(0.1, rel=1e-3)
+        # The greatest second moment is 0.5 * 100 ** 2, of the first step.
+        assert moved[True] == pytest.approx(0.1 / (100 * math.sqrt(0.5)), rel=1e-3)
+
+
+class Noisy(Slope):
+    """Draws from torch's default generator, as dropout and the models of the zoo do."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def forward(self, batch):
+        self.drawn.append(torch.rand(()).item())
+        return super().forward(batch) * self.drawn[-1]
+
+
+class TestIsolatedRandomness:
+    CONFIG = TrainingConfig(n_epochs=3, batch_size=2, **PLAIN)
+
+    def drawn(self, seed=0, **kwargs):
+        model = Noisy()
+        generator = None if seed is None else seeded(seed)
+        train(model, rows(4), self.CONFIG, generator=generator, **kwargs)
+        return model.drawn, model.batches
+
+    def test_the_default_generator_follows_the_seed(self):
+        first = self.drawn()
+        torch.rand(7)
+        assert self.drawn() == first
+        assert self.drawn(seed=1)[0] != first[0]
+        assert len(set(first[0])) == len(first[0])
+
+    def test_without_a_generator_the_run_starts_from_the_users_state(self):
+        torch.manual_seed(5)
+        first = self.drawn(seed=None)
+        assert self.drawn(seed=None) == first
+        torch.manual_seed(6)
+        assert self.drawn(seed=None) != first
+
+    @pytest.mark.parametrize("seed", [0, None])
+    def test_the_users_state_comes_back_also_after_an_error(self, seed):
+        before = torch.get_rng_state()
+        self.drawn(seed)
+        assert torch.equal(torch.get_rng_state(), before)
+
+        def fail(log):
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            self.drawn(seed, callbacks=[fail])
+        with pytest.raises(FloatingPointError):
+            train(Breaking(range(100)), rows(4), self.CONFIG, generator=seeded())
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_a_generator_used_twice_gives_another_run(self):
+        generator = seeded()
+        models = [Noisy(), Noisy()]
+        for model in models:
+            train(model, rows(4), self.CONFIG, generator=generator)
+        assert models[0].drawn[:3] != models[1].drawn[:3]
+
+    def test_callbacks_draw_from_the_users_stream_and_change_nothing(self):
+        class Drawing(Callback):
+            def __init__(self):
+                self.drawn = []
+
+            def draw(self, *args):
+                self.drawn.append(torch.rand(()).item())
+
+            on_fit_begin = on_epoch_end = on_fit_end = draw
+
+        plain = self.drawn()
+        torch.manual_seed(11)
+        expected = [torch.rand(()).item() for _ in range(6)]
+        torch.manual_seed(11)
+        callback = Drawing()
+        assert self.drawn(callbacks=[callback]) == plain
+        assert callback.drawn == expected[:5]
+        assert torch.rand(()).item() == expected[5]
+
+    def test_validation_draws_the_same_noise_and_none_of_the_runs(self):
+        plain, validated = self.drawn(), self.drawn(validation_data=rows(3))
+        scored = validated[0][2::3]  # two steps, then one batch of validation
+        assert scored == [scored[0]] * 3
+        assert [x for i, x in enumerate(validated[0][:9]) if i % 3 < 2] == plain[0][:6]
+
+
 class TestWeightDecay:
     class Idle(nn.Module):
         """Its gradient is zero: what moves is decay."""
@@ -386,6 +632,28 @@ class TestEarlyStopping:
         result = self.run(Slope(), [recorder], n_iter_no_change=3)
         epochs = [event[1] for event in recorder.events if event[0] == "epoch"]
         assert epochs == [log["epoch"] for log in result.history]
+
+    def test_buffers_come_back_with_the_weights(self):
+        class Counting(Slope):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("n_batches", torch.zeros(()))
+
+            def forward(self, batch):
+                self.n_batches += self.training
+                return super().forward(batch)
+
+        model = Counting()
+        assert self.run(model, n_iter_no_change=3).n_epochs == 8
+        assert model.n_batches.item() == 5
+
+    def test_the_terms_of_the_validation_loss_are_in_the_history(self):
+        (log,) = train(
+            tiny_tvae(), tiny_table(30), TrainingConfig(n_epochs=1), validation_data=tiny_table(9)
+        ).history
+        bound = log["validation_log_likelihood"] - log["validation_kl_divergence"]
+        assert log["validation_elbo"] == pytest.approx(bound)
+        assert log["validation_loss"] == pytest.approx(-bound)
 
     def test_on_a_real_model(self):
         model, data = tiny_tvae(), tiny_table(30)

@@ -1,7 +1,9 @@
 """One training loop for every model, its schedules and its callbacks."""
 
 from skvae.training.callbacks import Callback, CallbackList, EpochLog, ProgressBar
-from skvae.training.loop import TrainingConfig, TrainingResult, evaluate, steps_per_epoch, train
+from skvae.training.config import TrainingConfig, TrainingResult
+from skvae.training.evaluation import evaluate
+from skvae.training.loop import steps_per_epoch, train
 
 __all__ = [
     "Callback",

@@ -5,105 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from skvae.models.core import StepContext
+from skvae.models.core import LossResult, StepContext
 from skvae.training.callbacks import Callback, CallbackList, EpochLog
-from skvae.training.optimizer import FusedAdam
+from skvae.training.config import TrainingConfig, TrainingResult
+from skvae.training.evaluation import evaluate, evaluate_terms
+from skvae.training.players import Players, non_finite_terms
+from skvae.training.seeding import draw_seed, generator_on, isolated_torch_seed
 from skvae.training.subnormals import flushed_subnormals
 
 Batch = tuple[Tensor, ...]
 # After this many steps with a non-finite loss or gradient, skipped ones, the fit gives up.
 MAX_BAD_STEPS = 5
-
-
-@dataclass
-class TrainingConfig:
-    """How to train.
-
-    Attributes
-    ----------
-    n_epochs : int
-        Passes over the data.
-    max_steps : int or None
-        Most optimizer steps: the last pass may end early.
-    batch_size : int
-        Rows in a step; the last batch of an epoch is skipped if it is under half of that.
-    optimizer : {"adamw", "adam"}
-        Weight decay is decoupled and spares biases in the first, part of the gradient in the
-        second.
-    learning_rate, weight_decay : float
-        Of the optimizer.
-    betas : (float, float)
-        Decay of the optimizer's two moments.
-    schedule : {"cosine", "constant"}
-        Course of the learning rate after the warm-up.
-    warmup_steps : int
-        Steps over which the learning rate rises to its value.
-    beta : float
-        Weight of the divergence in the loss.
-    beta_warmup_steps : int
-        Steps over which that weight rises to its value.
-    free_nats : float
-        Divergence below which there is nothing to gain, nats a row.
-    average_decay : float or None
-        Decay of the running average of the weights, which is the model that comes out; None to
-        take the last weights.
-    max_grad_norm : float or None
-        Norm to which the gradient is clipped.
-    n_iter_no_change : int or None
-        With validation data: stop after this many epochs without gain, and restore the best
-        weights; None to run the whole budget.
-    tol : float
-        Least gain in validation loss that counts.
-    """
-
-    n_epochs: int
-    max_steps: int | None = None
-    batch_size: int = 256
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = 100
-    beta: float = 1.0
-    beta_warmup_steps: int = 0
-    free_nats: float = 0.0
-    average_decay: float | None = None
-    max_grad_norm: float | None = None
-    n_iter_no_change: int | None = None
-    tol: float = 0.0
-
-
-@dataclass
-class TrainingResult:
-    """What a training run leaves beside the trained model.
-
-    Attributes
-    ----------
-    history : list of dict
-        One entry for each epoch: ``epoch``, ``loss``, its terms, ``learning_rate``, ``seconds``.
-    n_epochs, n_steps : int
-        Passes and optimizer steps made.
-    best_epoch : int or None
-        The epoch whose weights were restored, if early stopping did.
-    n_skipped_steps : int
-        Steps skipped for a non-finite loss or gradient.
-    interrupted : bool
-        Whether Ctrl-C ended the run and the best weights were restored.
-    """
-
-    history: list[EpochLog] = field(default_factory=list)
-    n_epochs: int = 0
-    n_steps: int = 0
-    best_epoch: int | None = None
-    n_skipped_steps: int = 0
-    interrupted: bool = False
 
 
 def train(
@@ -117,16 +34,22 @@ def train(
 ) -> TrainingResult:
     """Train a model in place.
 
+    The run has torch's default generators to itself: they are seeded from ``generator``, and the
+    user's state is restored after it. Callbacks run with the user's state: what they draw changes
+    nothing in the run.
+
     Parameters
     ----------
     model : Module
-        With ``training_loss(batch, context) -> LossResult``.
+        With ``training_loss(batch, context) -> LossResult``, and ``player_parameters()`` where
+        parts of it minimise a loss of their own.
     data : tuple of Tensor of shape (n_rows, ...)
         The rows, on the model's device. Batches are drawn by index.
     config : TrainingConfig
         How to train.
     generator : torch.Generator, optional
-        Source of all randomness: the order of rows and the latents drawn.
+        Source of all randomness: the order of rows and the latents drawn. Without one, the run
+        starts from the state of torch's default generator.
     validation_data : tuple of Tensor, optional
         Rows on which the loss is reported after each epoch, and early stopping decided.
     callbacks : sequence of Callback or function
@@ -143,8 +66,10 @@ def train(
     KeyboardInterrupt
         Ctrl-C, where early stopping holds no best weights to restore.
     """
-    with flushed_subnormals():
-        return _Run(model, data, config, generator, validation_data, callbacks).run()
+    seed = None if generator is None else draw_seed(generator)
+    with flushed_subnormals(), isolated_torch_seed(seed, data[0].device) as randomness:
+        run = _Run(model, data, config, generator, validation_data, callbacks, randomness)
+        return run.run()
 
 
 def steps_per_epoch(n_rows: int, batch_size: int) -> int:
@@ -164,19 +89,16 @@ class _Run:
         generator: torch.Generator | None,
         validation_data: Batch | None,
         callbacks: Sequence[Callback | Callable[[EpochLog], Any]],
+        randomness: isolated_torch_seed,
     ) -> None:
         # Any: what train() asks of a model beside being a module is in its docstring.
         self.model: Any = model
         self.data, self.config = data, config
-        self.generator, self.validation_data = generator, validation_data
+        self.validation_data, self.randomness = validation_data, randomness
+        self.generator = generator_on(data[0].device, generator)
         self.callbacks = CallbackList(callbacks)
-        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = FusedAdam(
-            model.named_parameters(),
-            decoupled=config.optimizer == "adamw",
-            weight_decay=config.weight_decay,
-            betas=config.betas,
-        )
+        self.players = Players(model, config)
+        self.project = getattr(model, "project_parameters", None)
         self.learning_rate = config.learning_rate
         self.n_rows = len(data[0])
         self.batch_size = min(config.batch_size, self.n_rows)
@@ -185,9 +107,7 @@ class _Run:
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
         self.n_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
-        self.average = (
-            [p.detach().clone() for p in self.parameters] if config.average_decay else None
-        )
+        self.average = self._copy_weights() if config.average_decay else None
         self.best: list[Tensor] | None = None
         self.best_loss = math.inf
         self.result = TrainingResult()
@@ -197,15 +117,18 @@ class _Run:
         """Train until the budget, early stopping, a callback or an interrupt ends it."""
         self.model.train()
         try:
-            self.callbacks.on_fit_begin(self.model, self.n_epochs)
+            with self.randomness.suspended():
+                self.callbacks.on_fit_begin(self.model, self.n_epochs)
             self._run_epochs()
         except KeyboardInterrupt:
             if self.best is None:
                 raise
             self.result.interrupted = True
         finally:
-            self.callbacks.on_fit_end()
-        self._take_weights(self.best if self.best is not None else self.average)
+            with self.randomness.suspended():
+                self.callbacks.on_fit_end()
+        self._take_weights(self.average)
+        self._restore(self.best)
         # The last steps may have broken the weights without there being time to notice.
         probe = tuple(tensor[: self.batch_size] for tensor in self.data)
         if not math.isfinite(evaluate(self.model, probe, beta=self.config.beta)):
@@ -216,18 +139,18 @@ class _Run:
 
     def _run_epochs(self) -> None:
         start = time.perf_counter()
-        patience = None if self.validation_data is None else self.config.n_iter_no_change
         for epoch in range(1, self.n_epochs + 1):
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.learning_rate
             if self.validation_data is not None:
-                log["validation_loss"] = self._validate()
+                log.update(self._validate(self.validation_data))
             log["seconds"] = time.perf_counter() - start
             self.result.history.append(log)
             self.result.n_epochs = epoch
-            out_of_patience = patience is not None and self._out_of_patience(epoch, patience)
-            # A copy: what a callback does to its log is its own affair.
-            if self.callbacks.on_epoch_end(dict(log)) or out_of_patience:
+            with self.randomness.suspended():
+                # A copy: what a callback does to its log is its own affair.
+                stopped = self.callbacks.on_epoch_end(dict(log))
+            if stopped or self._out_of_patience():
                 break
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -256,57 +179,40 @@ class _Run:
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
         config = self.config
-        self._set_learning_rate()
+        self.learning_rate = config.learning_rate_at(self.step, self.step / self.total_steps)
         loss = self.model.training_loss(batch, self._context(epoch))
-        self.optimizer.zero_grad()
-        loss.objective.backward()
-        limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
+        moving = self.players.differentiate(loss)
+        finite = math.isfinite(self.players.clip(moving, loss))
         self.step += 1
-        if not math.isfinite((norm + loss.objective.detach()).item()):
-            self._count_bad_step(loss.diagnostics, epoch)
+        if not finite:
+            self._count_bad_step(loss, epoch)
             return None
-        self.optimizer.step(self.learning_rate)
-        project = getattr(self.model, "project_parameters", None)
-        if project is not None:
-            project()
+        self.players.step(moving, self.learning_rate)
+        if self.project is not None:
+            self.project()
         if self.average is not None and config.average_decay:
             decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            torch._foreach_lerp_(self.average, self._weights(), 1 - decay)
         return {"loss": loss.objective.detach(), **loss.diagnostics}
 
     def _context(self, epoch: int) -> StepContext:
-        config = self.config
-        beta = config.beta
-        if config.beta_warmup_steps:
-            beta *= min(1.0, (self.step + 1) / config.beta_warmup_steps)
         return StepContext(
             epoch=epoch,
             n_epochs=self.n_epochs,
             step=self.step,
             n_steps=self.total_steps,
             n_rows=self.n_rows,
-            beta=beta,
-            free_nats=config.free_nats,
+            beta=self.config.beta_at(self.step),
+            free_nats=self.config.free_nats,
             generator=self.generator,
         )
 
-    def _set_learning_rate(self) -> None:
-        config = self.config
-        rate = config.learning_rate
-        if config.warmup_steps:
-            rate *= min(1.0, (self.step + 1) / config.warmup_steps)
-        if config.schedule == "cosine":
-            rate *= 0.5 * (1.0 + math.cos(math.pi * self.step / self.total_steps))
-        self.learning_rate = rate
-
-    def _count_bad_step(self, diagnostics: dict[str, Tensor], epoch: int) -> None:
+    def _count_bad_step(self, loss: LossResult, epoch: int) -> None:
         self.result.n_skipped_steps += 1
         n_bad = self.result.n_skipped_steps
         if n_bad < min(MAX_BAD_STEPS, self.total_steps):
             return
-        terms = [name for name, value in diagnostics.items() if not math.isfinite(float(value))]
-        culprit = ", ".join(terms) if terms else "gradient"
+        culprit = ", ".join(non_finite_terms(loss)) or "gradient"
         self._fail(f"{culprit} not finite in {n_bad} steps", epoch)
 
     def _fail(self, what: str, epoch: int) -> NoReturn:
@@ -316,60 +222,44 @@ class _Run:
             "gradient with max_grad_norm, or look for extreme values in the data."
         )
 
-    def _validate(self) -> float:
-        """Loss on the validation rows, of the averaged weights where there are any."""
-        assert self.validation_data is not None
-        current = None
-        if self.average is not None:
-            current = [p.detach().clone() for p in self.parameters]
-            self._take_weights(self.average)
-        loss = evaluate(self.model, self.validation_data, beta=self.config.beta, batch_size=4096)
+    def _validate(self, data: Batch) -> dict[str, float]:
+        """Loss and terms on the validation rows, of the averaged weights where there are any.
+
+        Keeps the state that early stopping will restore if it is the best so far.
+        """
+        current = self._copy_weights() if self.average is not None else None
+        self._take_weights(self.average)
+        terms = evaluate_terms(self.model, data, beta=self.config.beta)
+        patient = self.config.n_iter_no_change is not None
+        if patient and terms["loss"] < self.best_loss - self.config.tol:
+            self.best_loss = terms["loss"]
+            self.result.best_epoch = len(self.result.history) + 1
+            self.best = [tensor.detach().clone() for tensor in self._held_tensors()]
         self._take_weights(current)
         self.model.train()
-        return loss
+        return {f"validation_{name}": value for name, value in terms.items()}
 
-    def _out_of_patience(self, epoch: int, patience: int) -> bool:
-        loss = self.result.history[-1]["validation_loss"]
-        if loss < self.best_loss - self.config.tol:
-            self.best_loss = loss
-            self.result.best_epoch = epoch
-            weights = self.average if self.average is not None else self.parameters
-            self.best = [weight.detach().clone() for weight in weights]
-        assert self.result.best_epoch is not None or not math.isfinite(loss)
-        return epoch - (self.result.best_epoch or 0) >= patience
+    def _out_of_patience(self) -> bool:
+        patience = self.config.n_iter_no_change
+        if patience is None or self.validation_data is None:
+            return False
+        return self.result.n_epochs - (self.result.best_epoch or 0) >= patience
+
+    def _weights(self) -> list[Tensor]:
+        return [parameter.detach() for parameter in self.players.parameters]
+
+    def _copy_weights(self) -> list[Tensor]:
+        return [weight.clone() for weight in self._weights()]
 
     def _take_weights(self, weights: Sequence[Tensor] | None) -> None:
         if weights is not None:
+            torch._foreach_copy_(self._weights(), list(weights))
+
+    def _held_tensors(self) -> list[Tensor]:
+        """Return what early stopping brings back: weights, and the buffers that go with them."""
+        return [*self._weights(), *self.model.buffers()]
+
+    def _restore(self, tensors: Sequence[Tensor] | None) -> None:
+        if tensors is not None:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, list(weights))
-
-
-@torch.no_grad()
-def evaluate(model: Any, data: Batch, *, beta: float = 1.0, batch_size: int = 4096) -> float:
-    """Mean loss over rows, one latent a row, the same noise at each call.
-
-    Parameters
-    ----------
-    model : Module
-        As for ``train``; left in eval mode.
-    data : tuple of Tensor of shape (n_rows, ...)
-        The rows.
-    beta : float, default=1
-        Weight of the divergence.
-    batch_size : int, default=4096
-        Rows at a time.
-
-    Returns
-    -------
-    float
-        In nats a row, without free nats.
-    """
-    model.eval()
-    n_rows, total = len(data[0]), 0.0
-    generator = torch.Generator(data[0].device).manual_seed(0)
-    for start in range(0, n_rows, batch_size):
-        batch = tuple(tensor[start : start + batch_size] for tensor in data)
-        context = StepContext(n_rows=n_rows, beta=beta, generator=generator)
-        loss = model.training_loss(batch, context)
-        total += float(loss.objective) * len(batch[0])
-    return total / n_rows
+                torch._foreach_copy_(self._held_tensors(), list(tensors))
