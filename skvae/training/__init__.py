@@ -2,8 +2,9 @@
 
 from skvae.training.callbacks import Callback, CallbackList, EpochLog, ProgressBar
 from skvae.training.config import TrainingConfig, TrainingResult
+from skvae.training.data import steps_per_epoch
 from skvae.training.evaluation import evaluate
-from skvae.training.loop import steps_per_epoch, train
+from skvae.training.loop import train
 
 __all__ = [
     "Callback",

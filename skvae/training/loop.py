@@ -1,10 +1,10 @@
-"""The training loop: a fixed budget of steps over tensors in memory."""
+"""The training loop: a fixed budget of steps over rows or batches."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from skvae.models.core import LossResult, StepContext
 from skvae.training.callbacks import Callback, CallbackList, EpochLog
 from skvae.training.config import TrainingConfig, TrainingResult
+from skvae.training.data import Batch, Data, Source, as_source, device_and_dtype
 from skvae.training.evaluation import evaluate, evaluate_terms
 from skvae.training.players import Players, non_finite_terms
 from skvae.training.seeding import draw_seed, generator_on, isolated_torch_seed
 from skvae.training.subnormals import flushed_subnormals
 
-Batch = tuple[Tensor, ...]
 # After this many steps with a non-finite loss or gradient, skipped ones, the fit gives up.
 MAX_BAD_STEPS = 5
 
 
 def train(
     model: nn.Module,
-    data: Batch,
+    data: Data,
     config: TrainingConfig,
     *,
     generator: torch.Generator | None = None,
-    validation_data: Batch | None = None,
+    validation_data: Data | None = None,
     callbacks: Sequence[Callback | Callable[[EpochLog], Any]] = (),
 ) -> TrainingResult:
     """Train a model in place.
@@ -43,14 +43,18 @@ def train(
     model : Module
         With ``training_loss(batch, context) -> LossResult``, and ``player_parameters()`` where
         parts of it minimise a loss of their own.
-    data : tuple of Tensor of shape (n_rows, ...)
-        The rows, on the model's device. Batches are drawn by index.
+    data : tuple of Tensor of shape (n_rows, ...), Dataset, or iterable of batches
+        The rows, in an order drawn anew in each epoch: tensors, which is fastest, or a map-style
+        dataset of tensors, of tuples of them, or of dictionaries with ``"data"`` and maybe
+        ``"labels"``. Or batches of such rows in an order of their own, such as a ``DataLoader``,
+        one pass an epoch; if it has no length, schedules go by epochs. Arrays serve as tensors.
+        All is brought to the model's device, and floats to its type.
     config : TrainingConfig
         How to train.
     generator : torch.Generator, optional
         Source of all randomness: the order of rows and the latents drawn. Without one, the run
         starts from the state of torch's default generator.
-    validation_data : tuple of Tensor, optional
+    validation_data : tuple of Tensor, Dataset, or iterable of batches, optional
         Rows on which the loss is reported after each epoch, and early stopping decided.
     callbacks : sequence of Callback or function
         Told of each epoch; one that returns True ends the run.
@@ -61,21 +65,18 @@ def train(
 
     Raises
     ------
+    TypeError, ValueError
+        The data cannot be used, or the configuration does not go with the model.
     FloatingPointError
         The loss or its gradient was not finite in several steps.
     KeyboardInterrupt
         Ctrl-C, where early stopping holds no best weights to restore.
     """
     seed = None if generator is None else draw_seed(generator)
-    with flushed_subnormals(), isolated_torch_seed(seed, data[0].device) as randomness:
+    device, _ = device_and_dtype(model)
+    with flushed_subnormals(), isolated_torch_seed(seed, device) as randomness:
         run = _Run(model, data, config, generator, validation_data, callbacks, randomness)
         return run.run()
-
-
-def steps_per_epoch(n_rows: int, batch_size: int) -> int:
-    """Return the steps in a pass over the rows; a last batch under half its size is skipped."""
-    whole, rest = divmod(n_rows, min(batch_size, n_rows))
-    return whole + (2 * rest >= batch_size)
 
 
 class _Run:
@@ -84,34 +85,45 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
-        data: Batch,
+        data: Data,
         config: TrainingConfig,
         generator: torch.Generator | None,
-        validation_data: Batch | None,
+        validation_data: Data | None,
         callbacks: Sequence[Callback | Callable[[EpochLog], Any]],
         randomness: isolated_torch_seed,
     ) -> None:
         # Any: what train() asks of a model beside being a module is in its docstring.
         self.model: Any = model
-        self.data, self.config = data, config
-        self.validation_data, self.randomness = validation_data, randomness
-        self.generator = generator_on(data[0].device, generator)
+        self.config, self.randomness = config, randomness
+        self.source = as_source(data, model, n_epochs=config.n_epochs)
+        self.validation = None
+        if validation_data is not None:
+            self.validation = as_source(
+                validation_data, model, n_epochs=config.n_epochs, name="validation_data"
+            )
+        self.generator = generator_on(self.source.device, generator)
         self.callbacks = CallbackList(callbacks)
         self.players = Players(model, config)
         self.project = getattr(model, "project_parameters", None)
         self.learning_rate = config.learning_rate
-        self.n_rows = len(data[0])
-        self.batch_size = min(config.batch_size, self.n_rows)
-        self.steps_per_epoch = steps_per_epoch(self.n_rows, self.batch_size)
-        self.total_steps = config.n_epochs * self.steps_per_epoch
-        if config.max_steps is not None:
-            self.total_steps = min(self.total_steps, config.max_steps)
-        self.n_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        self.n_epochs, self.total_steps = self._budget()
         self.average = self._copy_weights() if config.average_decay else None
         self.best: list[Tensor] | None = None
         self.best_loss = math.inf
         self.result = TrainingResult()
         self.step = 0
+        self.last_batch: Batch | None = None
+
+    def _budget(self) -> tuple[int, int | None]:
+        """Return the most epochs, and the most steps where they are known."""
+        config = self.config
+        steps = self.source.n_steps(config.batch_size)
+        if steps is None:
+            return config.n_epochs, None
+        total = config.n_epochs * steps
+        if config.max_steps is not None:
+            total = min(total, config.max_steps)
+        return math.ceil(total / steps), total
 
     def run(self) -> TrainingResult:
         """Train until the budget, early stopping, a callback or an interrupt ends it."""
@@ -130,56 +142,53 @@ class _Run:
         self._take_weights(self.average)
         self._restore(self.best)
         # The last steps may have broken the weights without there being time to notice.
-        probe = tuple(tensor[: self.batch_size] for tensor in self.data)
-        if not math.isfinite(evaluate(self.model, probe, beta=self.config.beta)):
+        if not self._ends_well():
             self._fail("loss not finite after it", self.result.n_epochs)
         self.model.eval()
         self.result.n_steps = self.step
         return self.result
+
+    def _ends_well(self) -> bool:
+        if self.last_batch is None:
+            return not self.step
+        return math.isfinite(evaluate(self.model, self.last_batch, beta=self.config.beta))
 
     def _run_epochs(self) -> None:
         start = time.perf_counter()
         for epoch in range(1, self.n_epochs + 1):
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.learning_rate
-            if self.validation_data is not None:
-                log.update(self._validate(self.validation_data))
+            if self.validation is not None:
+                log.update(self._validate(self.validation))
             log["seconds"] = time.perf_counter() - start
             self.result.history.append(log)
             self.result.n_epochs = epoch
             with self.randomness.suspended():
                 # A copy: what a callback does to its log is its own affair.
                 stopped = self.callbacks.on_epoch_end(dict(log))
-            if stopped or self._out_of_patience():
+            if stopped or self._budget_is_spent() or self._out_of_patience():
                 break
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """Pass over the rows once; return the mean of the loss and its terms."""
         sums: dict[str, Tensor] = {}
         taken = 0
-        for batch in self._batches():
+        for batch in self.source.shuffled(self.config.batch_size, self.generator):
             terms = self._train_step(batch, epoch)
-            if terms is None:
-                continue
-            taken += 1
-            for name, value in terms.items():
-                sums[name] = sums[name] + value if name in sums else value
+            if terms is not None:
+                taken += 1
+                for name, value in terms.items():
+                    sums[name] = sums[name] + value if name in sums else value
+            if self._budget_is_spent():
+                break
         if not taken:
             return {"loss": math.nan}
         return {name: float(value) / taken for name, value in sums.items()}
 
-    def _batches(self) -> Iterator[Batch]:
-        device = self.data[0].device
-        order = torch.randperm(self.n_rows, generator=self.generator, device=device)
-        n_steps = min(self.steps_per_epoch, self.total_steps - self.step)
-        for start in range(0, n_steps * self.batch_size, self.batch_size):
-            rows = order[start : start + self.batch_size]
-            yield tuple(tensor[rows] for tensor in self.data)
-
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
         config = self.config
-        self.learning_rate = config.learning_rate_at(self.step, self.step / self.total_steps)
+        self.learning_rate = config.learning_rate_at(self.step, self._progress(epoch))
         loss = self.model.training_loss(batch, self._context(epoch))
         moving = self.players.differentiate(loss)
         finite = math.isfinite(self.players.clip(moving, loss))
@@ -187,6 +196,7 @@ class _Run:
         if not finite:
             self._count_bad_step(loss, epoch)
             return None
+        self.last_batch = batch
         self.players.step(moving, self.learning_rate)
         if self.project is not None:
             self.project()
@@ -195,13 +205,24 @@ class _Run:
             torch._foreach_lerp_(self.average, self._weights(), 1 - decay)
         return {"loss": loss.objective.detach(), **loss.diagnostics}
 
+    def _progress(self, epoch: int) -> float:
+        """Return how much of the run is done, in [0, 1]; by epochs where no more is known."""
+        if self.total_steps is not None:
+            return min(1.0, self.step / self.total_steps)
+        of_steps = self.step / self.config.max_steps if self.config.max_steps else 0.0
+        return max((epoch - 1) / self.n_epochs, of_steps)
+
+    def _budget_is_spent(self) -> bool:
+        return self.config.max_steps is not None and self.step >= self.config.max_steps
+
     def _context(self, epoch: int) -> StepContext:
         return StepContext(
             epoch=epoch,
             n_epochs=self.n_epochs,
             step=self.step,
-            n_steps=self.total_steps,
-            n_rows=self.n_rows,
+            # Where nobody knows, as many as there will be if all epochs are as long.
+            n_steps=self.total_steps or math.ceil((self.step + 1) * self.n_epochs / epoch),
+            n_rows=self.source.n_rows,
             beta=self.config.beta_at(self.step),
             free_nats=self.config.free_nats,
             generator=self.generator,
@@ -210,7 +231,7 @@ class _Run:
     def _count_bad_step(self, loss: LossResult, epoch: int) -> None:
         self.result.n_skipped_steps += 1
         n_bad = self.result.n_skipped_steps
-        if n_bad < min(MAX_BAD_STEPS, self.total_steps):
+        if n_bad < min(MAX_BAD_STEPS, self.total_steps or MAX_BAD_STEPS):
             return
         culprit = ", ".join(non_finite_terms(loss)) or "gradient"
         self._fail(f"{culprit} not finite in {n_bad} steps", epoch)
@@ -222,14 +243,14 @@ class _Run:
             "gradient with max_grad_norm, or look for extreme values in the data."
         )
 
-    def _validate(self, data: Batch) -> dict[str, float]:
+    def _validate(self, source: Source) -> dict[str, float]:
         """Loss and terms on the validation rows, of the averaged weights where there are any.
 
         Keeps the state that early stopping will restore if it is the best so far.
         """
         current = self._copy_weights() if self.average is not None else None
         self._take_weights(self.average)
-        terms = evaluate_terms(self.model, data, beta=self.config.beta)
+        terms = evaluate_terms(self.model, source, beta=self.config.beta)
         patient = self.config.n_iter_no_change is not None
         if patient and terms["loss"] < self.best_loss - self.config.tol:
             self.best_loss = terms["loss"]
@@ -241,7 +262,7 @@ class _Run:
 
     def _out_of_patience(self) -> bool:
         patience = self.config.n_iter_no_change
-        if patience is None or self.validation_data is None:
+        if patience is None or self.validation is None:
             return False
         return self.result.n_epochs - (self.result.best_epoch or 0) >= patience
 
