@@ -28,7 +28,7 @@ from skvae.models import (
 from skvae.models.mlp import ACTIVATIONS
 from skvae.models.noise import SharedNoise
 from skvae.models.vae import log_mean_exp
-from skvae.models.zoo import check_hyper_parameters, takes_labels
+from skvae.models.zoo import check_hyper_parameters, is_conditional, learns_from_labels
 from skvae.rows import RowFormat, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
@@ -421,7 +421,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
         Z = self.sampler_.sample(int(n_samples), random_state=rng)
-        if self._labelled and y is None:
+        if self._conditional and y is None:
             y = rng.choice(self.classes_, size=int(n_samples), p=self._class_frequencies)
         elif y is not None and np.ndim(y) == 0:
             y = np.full(int(n_samples), y)
@@ -564,10 +564,11 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             )
         self._format.learn_scale(rows, self._scale_kind(likelihood))
         self.mean_, self.scale_ = self._format.mean_, self._format.scale_
-        self._labelled = takes_labels(self._model_class())
+        self._conditional = is_conditional(self._model_class())
+        if self._conditional and y is None:
+            raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
+        self._labelled = y is not None and learns_from_labels(self._model_class())
         if self._labelled:
-            if y is None:
-                raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
             self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
             self._class_frequencies = counts / counts.sum()
         network = self.network
@@ -586,7 +587,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             "activation": self.activation,
             "encoder": copy.deepcopy(self.encoder),
             "decoder": copy.deepcopy(self.decoder),
-            "n_classes": len(self.classes_) if self._labelled else None,
+            "n_classes": len(self.classes_) if self._conditional else None,
             "params": dict(self.model_params or {}),
         }
 
@@ -743,10 +744,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """Return rows for latents, flat and in the units of the data."""
         parameter = next(model.parameters())
         codes = None
-        if y is not None and self._labelled:
+        if y is not None and self._conditional:
             codes = self._to_codes(y, len(Z)).to(parameter.device)
         elif y is not None:
-            raise ValueError(f"y was given, but model={self.model!r} takes no labels.")
+            raise ValueError(f"y was given, but model={self.model!r} does not decode by labels.")
         out = np.empty((len(Z), self.n_features_in_), self._format.dtype)
         with torch.no_grad(), isolated_torch_seed(noise_seed or 0):
             for start in range(0, len(Z), CHUNK_ROWS):

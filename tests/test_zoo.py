@@ -52,7 +52,7 @@ class TestLearning:
 
     def test_reconstruction_gains_on_the_mean_row(self, fitted, digits):
         X, y = digits
-        labels = y if fitted._labelled else None
+        labels = y if fitted._conditional else None
         error = np.mean((fitted.reconstruct(X, labels) - X) ** 2)
         assert error < 0.85 * X.var(0).mean()
 
@@ -184,7 +184,7 @@ class TestOddData:
         X, y = digits
         far = 1000 * X - 70
         estimator = embedder(name, max_epochs=8).fit(far, y)
-        labels = y if estimator._labelled else None
+        labels = y if estimator._conditional else None
         error = np.mean((estimator.reconstruct(far, labels) - far) ** 2)
         assert error < 0.95 * far.var(0).mean()
 

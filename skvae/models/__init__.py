@@ -21,6 +21,7 @@ from skvae.models.core import (
     reparametrize,
 )
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
+from skvae.models.flow_vae import IAFVAE, FlowOutput, FlowVAE, LinearFlowVAE
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
@@ -33,7 +34,9 @@ from skvae.models.likelihoods import (
 )
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE, maximum_mean_discrepancy
+from skvae.models.poincare import PoincareOutput, PoincareVAE
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
+from skvae.models.spherical import SphericalOutput, SphericalVAE
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.vae import (
@@ -49,6 +52,7 @@ from skvae.models.zoo import LIKELIHOODS, MODELS, NETWORKS, hyper_parameters, ma
 __all__ = [
     "AE",
     "CIWAE",
+    "IAFVAE",
     "IWAE",
     "LIKELIHOODS",
     "MIWAE",
@@ -82,6 +86,8 @@ __all__ = [
     "DisentangledBetaVAE",
     "FactorVAE",
     "FactorizedTVAE",
+    "FlowOutput",
+    "FlowVAE",
     "FullyFactorizedGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
@@ -89,14 +95,19 @@ __all__ = [
     "LaplaceLikelihood",
     "Likelihood",
     "LikelihoodType",
+    "LinearFlowVAE",
     "LossResult",
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
     "ModelOutput",
+    "PoincareOutput",
+    "PoincareVAE",
     "ResNetDecoder",
     "ResNetEncoder",
     "SegmentedSoftmax",
+    "SphericalOutput",
+    "SphericalVAE",
     "StepContext",
     "TabularVAE",
     "VAEDecodeOutput",

@@ -114,14 +114,14 @@ class FullyFactorizedGaussian(nn.Module):
         z : Tensor of shape (batch, S, latent_dim)
         mu, log_var : Tensor of shape (batch, latent_dim)
         """
-        _check_draws(S, sample)
+        check_draws(S, sample)
         mu, log_var = self.get_params(x)
         z = self.reparametrize(mu, log_var, S) if sample else mu.unsqueeze(1)
         return z, mu, log_var
 
     def reparametrize(self, mu: Tensor, log_var: Tensor, S: int = 1) -> Tensor:
         """Draw S latents a row, (batch, S, latent_dim) (Kingma and Welling 2014, eq. 10)."""
-        _check_draws(S, True)
+        check_draws(S, True)
         if mu.ndim != 2 or mu.shape != log_var.shape:
             raise ValueError(
                 f"mu has shape {tuple(mu.shape)} and log_var {tuple(log_var.shape)}, expected "
@@ -344,7 +344,8 @@ def _terms(log_px: Tensor, kl: Tensor, beta: float = 1.0) -> dict[str, Tensor]:
     return {"elbo": log_px - beta * kl, "log_likelihood": log_px, "kl_divergence": kl}
 
 
-def _check_draws(S: int, sample: bool) -> None:
+def check_draws(S: int, sample: bool) -> None:
+    """Raise ValueError unless S latents a row can be had, drawn or not."""
     if S < 1:
         raise ValueError(f"S={S} latents a row were asked for, expected at least 1.")
     if S != 1 and not sample:

@@ -9,9 +9,15 @@ from typing import Any, cast
 
 from torch import nn
 
+from skvae.models.ada_gvae import AdaGVAE
+from skvae.models.adversarial import VAEGAN, AdversarialAE
 from skvae.models.autoencoder import AE
+from skvae.models.conditional import ConditionalVAE
 from skvae.models.core import BaseAutoencoder
+from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
+from skvae.models.flow_vae import IAFVAE, LinearFlowVAE
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
+from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -19,11 +25,39 @@ from skvae.models.likelihoods import (
     Likelihood,
 )
 from skvae.models.mlp import MLPDecoder, MLPEncoder
+from skvae.models.mmd import WAE, InfoVAE
+from skvae.models.poincare import PoincareVAE
+from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
+from skvae.models.spherical import SphericalVAE
+from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.vae import VAE
+from skvae.models.vamp import VAMP
 
 MODELS: dict[str, Any] = {
+    "aae": AdversarialAE,
+    "ada_gvae": AdaGVAE,
     "ae": AE,
+    "beta": BetaVAE,
+    "beta_tc": BetaTCVAE,
+    "ciwae": CIWAE,
+    "conditional": ConditionalVAE,
+    "denoising_ae": DenoisingAE,
+    "disentangled_beta": DisentangledBetaVAE,
+    "factor": FactorVAE,
+    "iaf": IAFVAE,
+    "info_mmd": InfoVAE,
+    "iwae": IWAE,
+    "linear_flow": LinearFlowVAE,
+    "miwae": MIWAE,
+    "piwae": PIWAE,
+    "poincare": PoincareVAE,
+    "rae_gp": RAE_GP,
+    "rae_l2": RAE_L2,
+    "spherical": SphericalVAE,
     "vae": VAE,
+    "vae_gan": VAEGAN,
+    "vamp": VAMP,
+    "wae_mmd": WAE,
 }
 
 LIKELIHOODS: dict[str, Callable[[tuple[int, ...]], Likelihood]] = {
@@ -51,9 +85,14 @@ def hyper_parameters(model: type[nn.Module]) -> dict[str, Any]:
     }
 
 
-def takes_labels(model: type[nn.Module]) -> bool:
-    """Whether a model is conditional on labels."""
+def is_conditional(model: type[nn.Module]) -> bool:
+    """Whether a model is conditional on labels, which it then needs."""
     return "n_classes" in inspect.signature(model).parameters
+
+
+def learns_from_labels(model: type[nn.Module]) -> bool:
+    """Whether a model's training takes labels, if there are any."""
+    return is_conditional(model) or issubclass(model, AdaGVAE)
 
 
 def check_hyper_parameters(model: type[nn.Module], given: dict[str, Any]) -> None:
@@ -137,7 +176,7 @@ def make_model(
         back["hidden_layer_sizes"] = tuple(hidden_layer_sizes)[::-1]
     arguments: dict[str, Any] = dict(params)
     decoder_inputs = latent_dim
-    if takes_labels(cls):
+    if is_conditional(cls):
         arguments["n_classes"] = n_classes
         decoder_inputs += n_classes or 0
     if encoder is None:
@@ -151,4 +190,6 @@ def make_model(
         encoder = nn.Sequential(encoder, nn.LazyLinear(latent_dim))
     if "latent_dim" in inspect.signature(cls).parameters:
         arguments["latent_dim"] = latent_dim
+    if issubclass(cls, AdaGVAE):
+        return cast(BaseAutoencoder, cls(VAE(encoder, decoder, latent_dim, likelihood=likelihood)))
     return cast(BaseAutoencoder, cls(encoder, decoder, likelihood=likelihood, **arguments))
