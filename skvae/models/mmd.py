@@ -110,11 +110,11 @@ class InfoVAE(VAE):
     alpha : float, default=0
         Preference for information between x and z, at most 1: with 1 there is no divergence of
         single rows left, and the model is a Wasserstein autoencoder with a random encoder.
-    lambd : float, default=10
+    lambd : float, default=5
         Weight of the prior; with ``alpha=0, lambd=1`` the model is a VAE. The weight of the
         discrepancy, ``alpha + lambd - 1``, may not be negative, which would drive latents away
-        from the prior. The authors take up to 1000; on data of a few dozen features that much
-        leaves nothing in the latents.
+        from the prior. The authors take up to 1000; on data of a few dozen features a hundred
+        already leaves little in the latents.
     kernel : {"imq", "rbf"}, default="imq"
         See ``maximum_mean_discrepancy``.
     bandwidth : float, default=1
@@ -146,7 +146,7 @@ class InfoVAE(VAE):
         latent_dim: int,
         *,
         alpha: float = 0.0,
-        lambd: float = 10.0,
+        lambd: float = 5.0,
         kernel: Kernel = "imq",
         bandwidth: float = 1.0,
         likelihood: Likelihood | None = None,
