@@ -1,8 +1,38 @@
 """Densities over the latent space: ``fit(Z)``, ``sample(n_samples, random_state)``."""
 
+from skvae.samplers.flows import (
+    InverseAutoregressiveFlowSampler,
+    MaskedAutoregressiveFlowSampler,
+)
 from skvae.samplers.gaussian_mixture import GaussianMixtureSampler
+from skvae.samplers.hypersphere import HypersphereSampler
+from skvae.samplers.kernel_density import KernelDensitySampler
 from skvae.samplers.normal import NormalSampler
+from skvae.samplers.poincare_disk import PoincareDiskSampler
+from skvae.samplers.two_stage import TwoStageSampler
+from skvae.samplers.vamp import VampSampler
 
-SAMPLERS = {"normal": NormalSampler, "gaussian_mixture": GaussianMixtureSampler}
+SAMPLERS = {
+    "normal": NormalSampler,
+    "gaussian_mixture": GaussianMixtureSampler,
+    "kde": KernelDensitySampler,
+    "two_stage": TwoStageSampler,
+    "maf": MaskedAutoregressiveFlowSampler,
+    "iaf": InverseAutoregressiveFlowSampler,
+    "vamp": VampSampler,
+    "hypersphere": HypersphereSampler,
+    "poincare_disk": PoincareDiskSampler,
+}
 
-__all__ = ["SAMPLERS", "GaussianMixtureSampler", "NormalSampler"]
+__all__ = [
+    "SAMPLERS",
+    "GaussianMixtureSampler",
+    "HypersphereSampler",
+    "InverseAutoregressiveFlowSampler",
+    "KernelDensitySampler",
+    "MaskedAutoregressiveFlowSampler",
+    "NormalSampler",
+    "PoincareDiskSampler",
+    "TwoStageSampler",
+    "VampSampler",
+]
