@@ -59,6 +59,18 @@ def discrimination_loss(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
+def gradient_penalty(logits: Tensor, x: Tensor) -> Tensor:
+    """Half the mean squared norm of the logits' gradient in the rows ``x`` they were taken of.
+
+    It keeps two players from circling around their equilibrium (Mescheder et al. 2018, eq. 9).
+    Zero where no gradients are tracked.
+    """
+    if not torch.is_grad_enabled():
+        return logits.new_zeros(())
+    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return 0.5 * gradient.flatten(1).square().sum(1).mean()
+
+
 class PointPosterior(FullyFactorizedGaussian):
     """One latent a row: a Gaussian of variance zero around a mean linear in the features."""
 
@@ -88,13 +100,16 @@ class AdversarialAE(VAE):
         From latents (n, latent_dim) to rows (n, ...): means or logits.
     latent_dim : int
         Size of the latent.
-    weight : float, default=10
+    weight : float, default=30
         Weight of the encoder's adversarial loss, minus the log probability that the discriminator
-        gives to the latents being the prior's, against the reconstruction in nats a row. A
-        likelihood of fixed variance one is worth a few nats on small data, one of the optimal
-        variance tens to hundreds: raise the weight if the latents' spread is not the prior's.
+        gives to its latents being the prior's, against the reconstruction in nats a row. With the
+        optimal variance the reconstruction is worth about a nat a feature; with a fixed variance
+        of one, on data of small scale, it is worth so little that a weight of one is enough.
     posterior : {"deterministic", "gaussian"}, default="deterministic"
         Whether a row has one latent, or a Gaussian around it (section 2).
+    gradient_penalty : float, default=1
+        Weight of the penalty on the slope of the discriminator at the prior's draws [2]_, without
+        which the latents circle around the prior. The paper has none.
     discriminator_hidden : sequence of int, default=(256, 256)
         Widths of the hidden layers of the discriminator.
     likelihood : Likelihood, optional
@@ -105,6 +120,8 @@ class AdversarialAE(VAE):
     ----------
     .. [1] Makhzani, Shlens, Jaitly, Goodfellow, Frey, "Adversarial Autoencoders", 2015,
        arXiv:1511.05644.
+    .. [2] Mescheder, Geiger, Nowozin, "Which Training Methods for GANs do actually Converge?",
+       ICML 2018, eq. 9.
 
     Examples
     --------
@@ -126,18 +143,21 @@ class AdversarialAE(VAE):
         decoder: nn.Module,
         latent_dim: int,
         *,
-        weight: float = 10.0,
+        weight: float = 30.0,
         posterior: Literal["deterministic", "gaussian"] = "deterministic",
+        gradient_penalty: float = 1.0,
         discriminator_hidden: Sequence[int] = (256, 256),
         likelihood: Likelihood | None = None,
     ) -> None:
         check_number("weight", weight)
+        check_number("gradient_penalty", gradient_penalty)
         if posterior not in ("deterministic", "gaussian"):
             raise ValueError(f"posterior={posterior!r}, expected 'deterministic' or 'gaussian'.")
         super().__init__(encoder, decoder, latent_dim, likelihood=likelihood)
         if posterior == "deterministic":
             self.sampling_layer = PointPosterior(latent_dim)
         self.weight = weight
+        self.gradient_penalty = gradient_penalty
         self.discriminator = MLPDiscriminator(discriminator_hidden, n_inputs=latent_dim)
 
     def player_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -170,14 +190,17 @@ class AdversarialAE(VAE):
         """
         log_px = self.log_px(x, output, likelihood).mean()
         z = output.z.flatten(0, 1)
-        logits, _ = self.discriminator(torch.cat([z, torch.randn_like(z)]))
+        drawn = torch.randn_like(z).requires_grad_(torch.is_grad_enabled())
+        logits, _ = self.discriminator(torch.cat([z, drawn]))
         latent, prior = logits.chunk(2)
         adversary = discrimination_loss(prior, latent)
+        penalty = self.gradient_penalty * gradient_penalty(prior, drawn)
         deception = F.softplus(-latent).mean()
         weight = self.weight * beta * (1.0 if context is None else context.beta)
         terms = {"log_likelihood": log_px, "deception": deception, "adversary": adversary}
         diagnostics = {name: term.detach() for name, term in terms.items()}
-        return LossResult(weight * deception - log_px, diagnostics, {"adversary": adversary})
+        objective = weight * deception - log_px
+        return LossResult(objective, diagnostics, {"adversary": adversary + penalty})
 
     def log_weights(self, x: Tensor, S: int) -> Tensor:
         """Return log p(x | z) of the row's mean latent, (batch, 1): no density is modelled."""
@@ -194,15 +217,15 @@ class VAEGAN(VAE):
     ``gamma`` times the feature reconstruction and minus the log probability that the
     discriminator takes its rows for real, the discriminator its cross entropy.
 
-    Two things are sounder than in the paper. The features' Gaussian has not variance one, whose
-    meaning changes whenever the features grow, but the optimal variance [2]_. And a player much
-    stronger than the other waits for it: the discriminator sits a step out where either of its
-    losses is under ``equilibrium - margin``, the decoder learns from the features alone where
-    either is over ``equilibrium + margin``.
+    Three things are sounder than in the paper. The features' Gaussian has not variance one, whose
+    meaning changes whenever the features grow, but the optimal variance [2]_, and more features
+    than a row has numbers count as so many. The slope of the discriminator at the rows is
+    penalised [3]_. And a player much stronger than the other waits for it: the discriminator sits
+    a step out where either of its losses is under ``equilibrium - margin``, the decoder learns
+    from the features alone where either is over ``equilibrium + margin``.
 
-    The likelihood of rows is fitted beside the players, for scale only, and no player maximises
-    it: ``score_samples`` would rank rows by what the model does not model, so ``has_density`` is
-    False.
+    The likelihood's own scale is fitted beside the players, who do not maximise it: a bound on
+    log p(x) would rank rows by what the model was not trained for, so ``has_density`` is False.
 
     Parameters
     ----------
@@ -218,6 +241,8 @@ class VAEGAN(VAE):
     equilibrium, margin : float, default=0.68 and 0.4
         Cross entropies of real and fake rows between which both players learn; about log 2 is a
         discriminator that guesses. A margin of infinity lets both learn always.
+    gradient_penalty : float, default=1
+        Weight of the penalty on the discriminator's slope.
     discriminator : Module, optional
         From rows (n, ...) to a pair of logits (n,) and features (n, width); by default an
         ``MLPDiscriminator``.
@@ -231,6 +256,8 @@ class VAEGAN(VAE):
        similarity metric", ICML 2016.
     .. [2] Rybkin, Daniilidis, Levine, "Simple and Effective VAE Training with Calibrated
        Decoders", ICML 2021, eq. 5.
+    .. [3] Mescheder, Geiger, Nowozin, "Which Training Methods for GANs do actually Converge?",
+       ICML 2018, eq. 9.
 
     Examples
     --------
@@ -256,15 +283,18 @@ class VAEGAN(VAE):
         gamma: float = 0.1,
         equilibrium: float = 0.68,
         margin: float = 0.4,
+        gradient_penalty: float = 1.0,
         discriminator: nn.Module | None = None,
         likelihood: Likelihood | None = None,
     ) -> None:
         check_number("gamma", gamma)
         check_number("equilibrium", equilibrium)
+        check_number("gradient_penalty", gradient_penalty)
         super().__init__(encoder, decoder, latent_dim, likelihood=likelihood)
         self.gamma = gamma
         self.equilibrium = equilibrium
         self.margin = margin
+        self.gradient_penalty = gradient_penalty
         self.discriminator = MLPDiscriminator() if discriminator is None else discriminator
         self.feature_likelihood = GaussianLikelihood("optimal")
 
@@ -308,7 +338,9 @@ class VAEGAN(VAE):
         fixed = replace(output, x_hat=output.x_hat.detach())
         log_px = self.log_px(x, fixed, likelihood).mean()
         kl = self.divergence(output).mean()
-        log_features, real, fake = self._judge(x, output)
+        rows = x.detach().requires_grad_(torch.is_grad_enabled())
+        log_features, real, fake = self._judge(rows, output)
+        penalty = self.gradient_penalty * gradient_penalty(real, rows)
         real_loss, fake_loss = F.softplus(-real).mean(), F.softplus(fake).mean()
         adversary = 0.5 * (real_loss + fake_loss)
         deception = F.softplus(-fake).mean()
@@ -328,7 +360,7 @@ class VAEGAN(VAE):
         }
         players = {
             "encoder": weight * kl - log_features,
-            "adversary": adversary if adversary_learns else None,
+            "adversary": adversary + penalty if adversary_learns else None,
         }
         return LossResult(objective, {name: term.detach() for name, term in terms.items()}, players)
 
@@ -341,6 +373,8 @@ class VAEGAN(VAE):
         reconstructed = features[len(x) : len(x) + shape.numel()].unflatten(0, shape)
         target = features[: len(x)].detach()
         log_features = self.feature_likelihood.log_prob(target, reconstructed).mean()
+        # More features than numbers in a row do not tell more of it.
+        log_features = log_features * min(1.0, x[0].numel() / features.shape[1])
         return log_features, logits[: len(x)], logits[len(x) :]
 
     def _gates(self, real_loss: Tensor, fake_loss: Tensor) -> tuple[bool, bool]:
