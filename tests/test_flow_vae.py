@@ -67,7 +67,7 @@ class TestBent:
         torch.manual_seed(4)
         with torch.no_grad():
             for parameter in model.flow.parameters():
-                noise = torch.randn_like(parameter) / math.sqrt(parameter.shape[-1])
+                noise = torch.randn_like(parameter) / math.sqrt((parameter.shape or (1,))[-1])
                 parameter.add_(0.5 * noise)
             model.sampling_layer.log_var.bias.fill_(1.0)
         return model
