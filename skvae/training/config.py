@@ -54,6 +54,12 @@ class TrainingConfig:
         weights; None to run the whole budget.
     tol : float
         Least gain in validation loss that counts.
+    precision : {"float32", "bfloat16", "float16"}
+        Type of floats in which the networks compute in training; weights keep theirs, which
+        ``"float32"`` stands for whatever it is. ``"float16"`` needs a GPU.
+    compile : bool
+        Whether torch's compiler takes the loss: it costs minutes at first and pays in long runs.
+        Where it does not work, a warning says so and the run goes on without.
     """
 
     n_epochs: int
@@ -74,6 +80,8 @@ class TrainingConfig:
     max_grad_norm: float | None = None
     n_iter_no_change: int | None = None
     tol: float = 0.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
 
     def learning_rate_at(self, step: int, progress: float) -> float:
         """Return the learning rate of a step, from 0, at a place in [0, 1] of the whole run."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 import torch
@@ -12,9 +15,11 @@ from torch import Tensor, nn
 
 from skvae.models.core import LossResult, StepContext
 from skvae.training.callbacks import Callback, CallbackList, EpochLog
+from skvae.training.checkpoint import check_same_run, read_checkpoint
 from skvae.training.config import TrainingConfig, TrainingResult
 from skvae.training.data import Batch, Data, Source, as_source, device_and_dtype
 from skvae.training.evaluation import evaluate, evaluate_terms
+from skvae.training.options import LossScale, loss_function
 from skvae.training.players import Players, non_finite_terms
 from skvae.training.seeding import draw_seed, generator_on, isolated_torch_seed
 from skvae.training.subnormals import flushed_subnormals
@@ -31,6 +36,7 @@ def train(
     generator: torch.Generator | None = None,
     validation_data: Data | None = None,
     callbacks: Sequence[Callback | Callable[[EpochLog], Any]] = (),
+    resume_from: str | os.PathLike[str] | None = None,
 ) -> TrainingResult:
     """Train a model in place.
 
@@ -58,6 +64,11 @@ def train(
         Rows on which the loss is reported after each epoch, and early stopping decided.
     callbacks : sequence of Callback or function
         Told of each epoch; one that returns True ends the run.
+    resume_from : str or path-like, optional
+        A file of ``Checkpoint``. The run goes on from there, bit for bit as if it had not
+        stopped, given the same model, data, generator and configuration; of the latter, the
+        budget (``n_epochs``, ``max_steps``) may have changed. The random state of what is not
+        torch's, and of generators that a ``DataLoader`` owns, is not in the file.
 
     Returns
     -------
@@ -66,7 +77,8 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        The data cannot be used, or the configuration does not go with the model.
+        The data cannot be used, the configuration does not go with the model, or the checkpoint
+        is one of another run.
     FloatingPointError
         The loss or its gradient was not finite in several steps.
     KeyboardInterrupt
@@ -76,6 +88,8 @@ def train(
     device, _ = device_and_dtype(model)
     with flushed_subnormals(), isolated_torch_seed(seed, device) as randomness:
         run = _Run(model, data, config, generator, validation_data, callbacks, randomness)
+        if resume_from is not None:
+            run.resume(read_checkpoint(resume_from))
         return run.run()
 
 
@@ -104,6 +118,8 @@ class _Run:
         self.generator = generator_on(self.source.device, generator)
         self.callbacks = CallbackList(callbacks)
         self.players = Players(model, config)
+        self.loss = loss_function(model, config, self.source.device)
+        self.loss_scale = LossScale() if config.precision == "float16" else None
         self.project = getattr(model, "project_parameters", None)
         self.learning_rate = config.learning_rate
         self.n_epochs, self.total_steps = self._budget()
@@ -131,6 +147,8 @@ class _Run:
         try:
             with self.randomness.suspended():
                 self.callbacks.on_fit_begin(self.model, self.n_epochs)
+                if self.result.history:
+                    self.callbacks.on_resume([dict(log) for log in self.result.history])
             self._run_epochs()
         except KeyboardInterrupt:
             if self.best is None:
@@ -150,23 +168,27 @@ class _Run:
 
     def _ends_well(self) -> bool:
         if self.last_batch is None:
-            return not self.step
+            return self.result.n_skipped_steps < self.step or not self.step
         return math.isfinite(evaluate(self.model, self.last_batch, beta=self.config.beta))
 
     def _run_epochs(self) -> None:
-        start = time.perf_counter()
-        for epoch in range(1, self.n_epochs + 1):
+        history = self.result.history
+        start = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
+        for epoch in range(len(history) + 1, self.n_epochs + 1):
+            if self._budget_is_spent() or self._out_of_patience():
+                break
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.learning_rate
             if self.validation is not None:
                 log.update(self._validate(self.validation))
             log["seconds"] = time.perf_counter() - start
-            self.result.history.append(log)
+            history.append(log)
             self.result.n_epochs = epoch
             with self.randomness.suspended():
                 # A copy: what a callback does to its log is its own affair.
                 stopped = self.callbacks.on_epoch_end(dict(log))
-            if stopped or self._budget_is_spent() or self._out_of_patience():
+                self.callbacks.on_state(epoch, self.state)
+            if stopped:
                 break
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -189,12 +211,17 @@ class _Run:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
         config = self.config
         self.learning_rate = config.learning_rate_at(self.step, self._progress(epoch))
-        loss = self.model.training_loss(batch, self._context(epoch))
-        moving = self.players.differentiate(loss)
-        finite = math.isfinite(self.players.clip(moving, loss))
+        loss = self.loss(batch, self._context(epoch))
+        scale = 1.0 if self.loss_scale is None else self.loss_scale.value
+        moving = self.players.differentiate(loss, scale)
+        finite = math.isfinite(self.players.clip(moving, loss, scale))
         self.step += 1
+        if self.loss_scale is not None:
+            self.loss_scale.update(overflow=not finite)
         if not finite:
-            self._count_bad_step(loss, epoch)
+            # Gradients that overflow are float16's affair as long as the scale can shrink.
+            if scale == 1.0 or not math.isfinite(loss.objective.item()) or non_finite_terms(loss):
+                self._count_bad_step(loss, epoch)
             return None
         self.last_batch = batch
         self.players.step(moving, self.learning_rate)
@@ -284,3 +311,70 @@ class _Run:
         if tensors is not None:
             with torch.no_grad():
                 torch._foreach_copy_(self._held_tensors(), list(tensors))
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the run needs to go on; called by callbacks, after an epoch."""
+        return {
+            **self._identity(),
+            "optimizers": [player.optimizer.state() for player in self.players.players],
+            "average": self.average,
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "best_epoch": self.result.best_epoch,
+            "loss_scale": None if self.loss_scale is None else asdict(self.loss_scale),
+            "step": self.step,
+            "n_skipped_steps": self.result.n_skipped_steps,
+            "history": self.result.history,
+            "device": self.source.device.type,
+            # The run's own: callbacks have the user's in place.
+            "default_generators": self.randomness.states,
+            "generator": self.generator.get_state(),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what tells this run from others, with the weights."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return {
+            "model": type(self.model).__qualname__,
+            "players": {
+                player.name: [names[parameter] for parameter in player.parameters]
+                for player in self.players.players
+            },
+            "config": asdict(self.config),
+            "n_rows": self.source.n_rows,
+            "weights": self.model.state_dict(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state that ``state`` gathered in an earlier run."""
+        check_same_run(state, self._identity())
+        self.model.load_state_dict(state["weights"])
+        for player, tensors in zip(self.players.players, state["optimizers"], strict=True):
+            _fill(player.optimizer.state(), tensors)
+        if self.average is not None:
+            _fill(self.average, state["average"])
+        if state["best"] is not None:
+            self.best = [tensor.to(self.source.device) for tensor in state["best"]]
+        self.best_loss, self.result.best_epoch = state["best_loss"], state["best_epoch"]
+        if state["loss_scale"] is not None:
+            self.loss_scale = LossScale(**state["loss_scale"])
+        self.source.n_rows = state["n_rows"]
+        self.step, self.result.n_skipped_steps = state["step"], state["n_skipped_steps"]
+        self.result.history = state["history"]
+        self.result.n_epochs = len(self.result.history)
+        if state["device"] == self.source.device.type:
+            self.randomness.go_on_from(state["default_generators"])
+            self.generator.set_state(state["generator"])
+        else:
+            warnings.warn(
+                f"resume_from was written on {state['device']!r} and the model is on "
+                f"{self.source.device.type!r}: the run goes on, with other random numbers.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Overwrite tensors, wherever they are."""
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

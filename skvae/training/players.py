@@ -39,11 +39,13 @@ class Player:
     optimizer: FusedAdam
     rate_factor: float
 
-    def clipped_norm(self, limit: float | None) -> Tensor:
-        """Clip the gradient to a norm; return the norm that it had, 0-d."""
+    def clipped_norm(self, limit: float | None, scale: float = 1.0) -> Tensor:
+        """Divide the gradient by ``scale``, clip it to a norm; return the norm it had, 0-d."""
         gradients = [grad for p in self.parameters if (grad := p.grad) is not None]
         if not gradients:
             return torch.zeros(())
+        if scale != 1.0:
+            torch._foreach_mul_(gradients, 1 / scale)
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if limit is not None:
             torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
@@ -90,8 +92,15 @@ class Players:
             for name in dict.fromkeys(owners.values())
         ]
 
-    def differentiate(self, loss: LossResult) -> list[Player]:
+    def differentiate(self, loss: LossResult, scale: float = 1.0) -> list[Player]:
         """Set the gradient of each player's loss in its own parameters, and in no others.
+
+        Parameters
+        ----------
+        loss : LossResult
+            Of a step.
+        scale : float, default=1.0
+            Factor on all losses, of which ``clip`` must be told too.
 
         Returns
         -------
@@ -101,7 +110,7 @@ class Players:
         for parameter in self.parameters:
             parameter.grad = None
         if not self.named:
-            loss.objective.backward()
+            (loss.objective if scale == 1.0 else loss.objective * scale).backward()
             return self.players
         losses = self._losses(loss)
         moving = [player for player in self.players if losses[player.name] is not None]
@@ -109,7 +118,10 @@ class Players:
             value = losses[player.name]
             assert value is not None
             gradients = torch.autograd.grad(
-                value, player.parameters, retain_graph=player is not moving[-1], allow_unused=True
+                value * scale,
+                player.parameters,
+                retain_graph=player is not moving[-1],
+                allow_unused=True,
             )
             for parameter, gradient in zip(player.parameters, gradients, strict=True):
                 parameter.grad = gradient
@@ -125,14 +137,14 @@ class Players:
             )
         return {OBJECTIVE: loss.objective, **loss.players}
 
-    def clip(self, moving: list[Player], loss: LossResult) -> float:
+    def clip(self, moving: list[Player], loss: LossResult, scale: float = 1.0) -> float:
         """Clip the gradients of players; return a number that is finite if all is well.
 
         That is, if each loss and each gradient is finite.
         """
         total = loss.objective.detach()
         for player in moving:
-            total = total + player.clipped_norm(self.max_grad_norm)
+            total = total + player.clipped_norm(self.max_grad_norm, scale)
         for value in loss.players.values():
             if value is not None:
                 total = total + value.detach()

@@ -54,11 +54,15 @@ class isolated_torch_seed:
         finally:
             self._swap()
 
+    def go_on_from(self, states: list[torch.Tensor]) -> None:
+        """Set the block's generators, as ``states`` had them when the block was suspended."""
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
     def _swap(self) -> None:
         parked = self.states
         self.states = [generator.get_state() for generator in self._generators]
-        for generator, state in zip(self._generators, parked, strict=True):
-            generator.set_state(state)
+        self.go_on_from(parked)
 
 
 def draw_seed(generator: torch.Generator | None = None) -> int:
