@@ -22,6 +22,7 @@ from skvae.models.core import (
 )
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.flow_vae import IAFVAE, FlowOutput, FlowVAE, LinearFlowVAE
+from skvae.models.hamiltonian import HVAE, HVAEOutput
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
@@ -36,6 +37,7 @@ from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE, maximum_mean_discrepancy
 from skvae.models.poincare import PoincareOutput, PoincareVAE
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
+from skvae.models.riemannian import RHVAE, KernelMetric
 from skvae.models.spherical import SphericalOutput, SphericalVAE
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
@@ -52,6 +54,7 @@ from skvae.models.zoo import LIKELIHOODS, MODELS, NETWORKS, hyper_parameters, ma
 __all__ = [
     "AE",
     "CIWAE",
+    "HVAE",
     "IAFVAE",
     "IWAE",
     "LIKELIHOODS",
@@ -61,6 +64,7 @@ __all__ = [
     "PIWAE",
     "RAE_GP",
     "RAE_L2",
+    "RHVAE",
     "VAE",
     "VAEGAN",
     "VAMP",
@@ -91,7 +95,9 @@ __all__ = [
     "FullyFactorizedGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "HVAEOutput",
     "InfoVAE",
+    "KernelMetric",
     "LaplaceLikelihood",
     "Likelihood",
     "LikelihoodType",

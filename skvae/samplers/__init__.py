@@ -7,6 +7,7 @@ from skvae.samplers.flows import (
 from skvae.samplers.gaussian_mixture import GaussianMixtureSampler
 from skvae.samplers.hypersphere import HypersphereSampler
 from skvae.samplers.kernel_density import KernelDensitySampler
+from skvae.samplers.manifold import ManifoldSampler
 from skvae.samplers.normal import NormalSampler
 from skvae.samplers.poincare_disk import PoincareDiskSampler
 from skvae.samplers.two_stage import TwoStageSampler
@@ -22,6 +23,7 @@ SAMPLERS = {
     "vamp": VampSampler,
     "hypersphere": HypersphereSampler,
     "poincare_disk": PoincareDiskSampler,
+    "rhvae_manifold": ManifoldSampler,
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "HypersphereSampler",
     "InverseAutoregressiveFlowSampler",
     "KernelDensitySampler",
+    "ManifoldSampler",
     "MaskedAutoregressiveFlowSampler",
     "NormalSampler",
     "PoincareDiskSampler",
