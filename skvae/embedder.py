@@ -322,6 +322,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             model = self.model_
             # Other noise than in the fit before.
             seeds = np.random.RandomState(int(seeds[0]) ^ self.n_steps_).randint(2**31 - 1, size=4)
+        choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
         data = self._to_data(rows, y, device)
         result = self._train(
             model,
