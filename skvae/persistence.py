@@ -43,6 +43,13 @@ _CLASSES = {
     "MixtureEncoder": "skvae.tabular",
     "NormalSampler": "skvae.samplers",
     "GaussianMixtureSampler": "skvae.samplers",
+    "HypersphereSampler": "skvae.samplers",
+    "InverseAutoregressiveFlowSampler": "skvae.samplers",
+    "KernelDensitySampler": "skvae.samplers",
+    "MaskedAutoregressiveFlowSampler": "skvae.samplers",
+    "PoincareDiskSampler": "skvae.samplers",
+    "TwoStageSampler": "skvae.samplers",
+    "VampSampler": "skvae.samplers",
     "GaussianMixture": "sklearn.mixture",
     "RowFormat": "skvae.rows",
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skvae._random import private_random_state
+from skvae.samplers.scaling import standardize
 
 # The mixture is settled by this many latents; more only cost time.
 MAX_FIT_ROWS = 10_000
@@ -31,8 +35,10 @@ class GaussianMixtureSampler(BaseEstimator):
 
     Attributes
     ----------
+    mean_, scale_ : float64 array of shape (latent_dim,)
+        By which the latents are standardised.
     mixture_ : GaussianMixture
-        The fitted mixture.
+        The mixture, fitted to standardised latents.
 
     References
     ----------
@@ -47,6 +53,11 @@ class GaussianMixtureSampler(BaseEstimator):
     >>> GaussianMixtureSampler(n_components=1).fit(Z).sample(100, random_state=0).mean() > 4
     np.True_
     """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
 
     def __init__(
         self,
@@ -67,11 +78,15 @@ class GaussianMixtureSampler(BaseEstimator):
         y : None
             Ignored.
         """
+        self._validate_params()
         Z = check_array(Z, dtype=np.float64)
         rng = private_random_state(self.random_state)
         self.n_features_in_ = Z.shape[1]
         if len(Z) > MAX_FIT_ROWS:
             Z = Z[rng.choice(len(Z), MAX_FIT_ROWS, replace=False)]
+        if len(Z) == 1:
+            Z = Z.repeat(2, axis=0)  # scikit-learn asks for two
+        standard, self.mean_, self.scale_ = standardize(Z)
         self.mixture_ = GaussianMixture(
             max(1, min(self.n_components, len(Z) // 10)),
             reg_covar=1e-5,
@@ -81,7 +96,7 @@ class GaussianMixtureSampler(BaseEstimator):
         with warnings.catch_warnings():
             # A mixture that still moves a little after 60 rounds samples as well.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.mixture_.fit(Z)
+            self.mixture_.fit(standard)
         return self
 
     def sample(
@@ -93,6 +108,6 @@ class GaussianMixtureSampler(BaseEstimator):
             return np.empty((0, self.n_features_in_), np.float32)
         rng = private_random_state(random_state)
         self.mixture_.random_state = rng.randint(2**31 - 1)
-        Z, _ = self.mixture_.sample(n_samples)
+        standard, _ = self.mixture_.sample(n_samples)
         # scikit-learn returns the draws sorted by component.
-        return rng.permutation(Z).astype(np.float32)
+        return (rng.permutation(standard) * self.scale_ + self.mean_).astype(np.float32)

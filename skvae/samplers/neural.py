@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
 from skvae._random import private_random_state
+from skvae.samplers.scaling import standardize
 from skvae.training import TrainingConfig, steps_per_epoch, train
 from skvae.training.seeding import isolated_torch_seed
 
@@ -88,11 +89,10 @@ class NeuralSampler(BaseEstimator, ABC):
         Z = check_array(Z, dtype=np.float64)
         rng = private_random_state(self.random_state)
         self.n_features_in_ = Z.shape[1]
-        self.mean_ = Z.mean(axis=0)
-        self.scale_ = np.where(np.ptp(Z, axis=0) > 0, Z.std(axis=0), 0.0)
+        standard, self.mean_, self.scale_ = standardize(Z)
         # Noise stands in for what does not vary: a density has no value there.
-        standard = rng.standard_normal(Z.shape)
-        np.divide(Z - self.mean_, self.scale_, out=standard, where=self.scale_ > 0)
+        still = self.scale_ == 0
+        standard[:, still] = rng.standard_normal((len(Z), still.sum()))
         self.limits_ = np.stack([standard.min(axis=0) - 1, standard.max(axis=0) + 1])
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         with isolated_torch_seed(rng.randint(2**31 - 1)):
