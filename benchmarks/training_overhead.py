@@ -1,13 +1,23 @@
 """What a training step costs beyond the least it could: the loop's overhead, and the products.
 
-Four things are timed in turn, in CPU time, on the default model of a table:
+On the default model of a table, four things are timed in turn, in CPU time:
 
 - products: the matrix products of forward and backward passes alone, at the model's shapes;
 - bare: the model's forward and backward passes and a fused AdamW, in the plainest loop;
 - loop: the same through ``skvae.training`` (schedule, clipping, averaging, guard, history);
 - full: ``loop`` with batches drawn by index from the table.
 
+On a small VAE of scikit-learn's digits (64-512-10), where a step is short and overhead counts:
+
+- hand: the model's loss written by hand in a few lines, and ``torch.optim.Adam``;
+- hand, fused: the same with ``fused=True``;
+- bare: the model's ``training_loss`` and the fused Adam, in the plainest loop;
+- full: the same through ``skvae.training``.
+
+All of these draw their batches by index and sum the loss; a pass over the rows is timed.
+
     python benchmarks/training_overhead.py --rounds 20
+    python benchmarks/training_overhead.py --digits --batch-size 64
 """
 
 from __future__ import annotations
@@ -15,15 +25,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import pandas as pd
 import torch
+from sklearn.datasets import load_digits
+from torch import nn
 
 from skvae.datasets import load_adult
-from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
+from skvae.models import VAE, AutoregressiveTVAE, FactorizedTVAE, StepContext, TabularVAE
 from skvae.models.tabular import DECODE_ROWS
 from skvae.tabular import TabularTransformer
-from skvae.training import TrainingConfig
+from skvae.training import TrainingConfig, isolated_torch_seed, steps_per_epoch
 from skvae.training.loop import _Run
 from skvae.training.subnormals import flushed_subnormals
 
@@ -127,16 +140,16 @@ def cpu_milliseconds(step, repeats: int) -> float:
     return 1e3 * (time.process_time() - start) / repeats
 
 
-def main() -> None:
-    """Time the four in turn and print medians."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of 20 steps each")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", help="a Parquet file instead of Adult")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def loop_steps(model: torch.nn.Module, data: torch.Tensor, config: TrainingConfig):
+    """Return the training run of a model, and an endless stream of its batches."""
+    generator = torch.Generator().manual_seed(0)
+    run = _Run(model, (data,), config, generator, None, (), isolated_torch_seed(0))
+    passes = iter(lambda: run.source.shuffled(config.batch_size, generator), None)
+    return run, (batch for one_pass in passes for batch in one_pass)
 
+
+def table_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """Return the steps to time on the default model of a table."""
     table = pd.read_parquet(args.table) if args.table else load_adult()
     transformer = TabularTransformer(random_state=0)
     codes = torch.from_numpy(transformer.fit_encode(table, places=False).codes)
@@ -156,38 +169,104 @@ def main() -> None:
         max_grad_norm=5.0,
     )
     batch = codes[: args.batch_size]
-    run = _Run(build(), (codes,), config, None, None, ())
-    batches = iter(lambda: run._batches(), None)
-    stream = (one for epoch in batches for one in epoch)
+    run, stream = loop_steps(build(), codes, config)
     shapes = training_products(run.model, args.batch_size)
-    steps = {
+    print(f"{6e-9 * sum(b * m * k * n for b, m, k, n in shapes):.3f} GFLOP a step in products")
+    return {
         "products": products_step(shapes),
         "bare": bare_step(build(), batch, config),
         "loop": lambda: run._train_step((batch,), 1),
         "full": lambda: run._train_step(next(stream), 1),
     }
+
+
+def digits_model() -> VAE:
+    """Return the small VAE."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(64, 512), nn.ReLU())
+    decoder = nn.Sequential(nn.Linear(10, 512), nn.ReLU(), nn.Linear(512, 64))
+    model = VAE(encoder, decoder, 10)
+    model.build(torch.zeros(2, 64))
+    return model
+
+
+def hand_loss(model: VAE, x: torch.Tensor) -> torch.Tensor:
+    """Return the loss of ``VAE`` with a Gaussian of variance one, as one would write it."""
+    h = model.encoder(x)
+    mu, log_var = model.sampling_layer.mu(h), model.sampling_layer.log_var(h)
+    x_hat = model.decoder(mu + torch.randn_like(mu) * (0.5 * log_var).exp())
+    kl = 0.5 * (mu.square() + log_var.exp() - log_var - 1).sum(1).mean()
+    return 0.5 * (x_hat - x).square().sum(1).mean() + kl
+
+
+def digits_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """Return the passes to time on the small VAE."""
+    data = torch.tensor(load_digits().data / 16, dtype=torch.float32)
+
+    n_rows, size = len(data), args.batch_size
+    stop = steps_per_epoch(n_rows, size) * size
+
+    def plain_loop(loss_of, *, fused: bool) -> Callable[[], object]:
+        model = digits_model()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused)
+
+        def one_pass() -> float:
+            order, total = torch.randperm(n_rows), 0.0
+            for start in range(0, stop, size):
+                optimizer.zero_grad()
+                loss = loss_of(model, data[order[start : start + size]])
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+            return total
+
+        return one_pass
+
+    config = TrainingConfig(
+        n_epochs=1000,
+        batch_size=args.batch_size,
+        optimizer="adam",
+        learning_rate=1e-3,
+        schedule="constant",
+    )
+    run, _ = loop_steps(digits_model(), data, config)
+    context = StepContext()
+    return {
+        "hand": plain_loop(hand_loss, fused=False),
+        "hand, fused": plain_loop(hand_loss, fused=True),
+        "bare": plain_loop(lambda m, x: m.training_loss((x,), context).objective, fused=True),
+        "full": lambda: run._train_epoch(1),
+    }
+
+
+def main() -> None:
+    """Time the steps in turn and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20, help="of 20 steps, or of one pass")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", help="a Parquet file instead of Adult")
+    parser.add_argument("--digits", action="store_true", help="the small VAE instead of a table")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    steps = digits_steps(args) if args.digits else table_steps(args)
     times: dict[str, list[float]] = {name: [] for name in steps}
     with flushed_subnormals():
         for step in steps.values():
-            cpu_milliseconds(step, 5)
+            cpu_milliseconds(step, 1 if args.digits else 5)
         for _ in range(args.rounds):
             for name, step in steps.items():
-                times[name].append(cpu_milliseconds(step, 20))
-    flop = 6 * sum(b * m * k * n for b, m, k, n in shapes)
-    median = {name: statistics.median(values) for name, values in times.items()}
-    print(
-        f"{flop / 1e9:.3f} GFLOP a step in products, {flop / median['products'] / 1e6:.0f} GFLOP/s"
-    )
-    print("| step | CPU ms (median) | over the products | over bare |")
+                times[name].append(cpu_milliseconds(step, 1 if args.digits else 20))
+    first = next(iter(steps))
+    print(f"| step | CPU ms (median) | over {first} | over bare |")
     print("|---|---|---|---|")
-    for name, value in median.items():
-        over_products = statistics.median(
-            a / b for a, b in zip(times[name], times["products"], strict=True)
-        )
-        over_bare = statistics.median(
-            a / b for a, b in zip(times[name], times["bare"], strict=True)
-        )
-        print(f"| {name} | {value:.2f} | {over_products:.2f} | {over_bare:.2f} |")
+    for name, values in times.items():
+        ratios = [
+            statistics.median(a / b for a, b in zip(values, times[base], strict=True))
+            for base in (first, "bare")
+        ]
+        print(f"| {name} | {statistics.median(values):.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
 
 
 if __name__ == "__main__":
