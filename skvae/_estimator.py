@@ -9,6 +9,7 @@ from importlib import resources
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
+from torch.utils.data import Subset
 
 import skvae.models
 from skvae.config import read_config
@@ -85,35 +86,38 @@ class TorchEstimator(BaseEstimator):
     def _train(
         self,
         model: torch.nn.Module,
-        data: tuple[torch.Tensor, ...],
+        data,
         make_config: Callable[[int], TrainingConfig],
         *,
+        n_rows: int,
         seed: int,
         validation_fraction: float | None,
+        resume_from=None,
     ) -> TrainingResult:
         """Run the loop, holding rows out if ``validation_fraction`` is not None.
 
+        ``data`` is a tuple of tensors, or a dataset where rows are to be held out, or batches.
         ``make_config`` gets the number of rows that are left to train on.
         """
-        device = data[0].device
+        device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         held_out = None
         if validation_fraction is not None:
-            n_rows = len(data[0])
             n_held = min(max(1, round(validation_fraction * n_rows)), n_rows - 1)
             order = torch.randperm(n_rows, generator=generator, device=device)
-            held_out = tuple(tensor[order[:n_held]] for tensor in data)
-            data = tuple(tensor[order[n_held:]] for tensor in data)
+            held_out, data = _rows_of(data, order[:n_held]), _rows_of(data, order[n_held:])
+            n_rows -= n_held
         callbacks = list(self.callbacks or ())
         if self.verbose:
             callbacks.append(ProgressBar(type(self).__name__))
         return train(
             model,
             data,
-            make_config(len(data[0])),
+            make_config(n_rows),
             generator=generator,
             validation_data=held_out,
             callbacks=callbacks,
+            resume_from=resume_from,
         )
 
     def _keep_history(self, result: TrainingResult) -> None:
@@ -153,6 +157,13 @@ class TorchEstimator(BaseEstimator):
             # Copies: arrays may come from a read-only memory map.
             model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
             self.model_ = model.eval().to(_available(self.device))
+
+
+def _rows_of(data, index: torch.Tensor):
+    """Return rows of a tuple of tensors, or of a dataset."""
+    if isinstance(data, tuple):
+        return tuple(tensor[index] for tensor in data)
+    return Subset(data, index.tolist())
 
 
 def _available(device: str) -> torch.device:

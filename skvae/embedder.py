@@ -32,8 +32,11 @@ from skvae.models.zoo import check_hyper_parameters, is_conditional, learns_from
 from skvae.rows import RowFormat, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
+from skvae.streams import RowStream, is_stream
 from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
 
+# Rows that a new model is built on: some take their start from them.
+BUILD_ROWS = 512
 # Rows that a new model is built on: some take their start from them.
 BUILD_ROWS = 512
 # Latents from which a sampler learns, and rows over which a likelihood's scale is settled.
@@ -113,6 +116,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         Epochs without gain after which early stopping stops.
     tol : float, default=1e-3
         Least gain that counts, nats a row.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Type of floats in which the networks compute in training; ``"float16"`` needs a GPU.
+    compile : bool, default=False
+        Whether torch's compiler takes the loss: it pays in long runs.
     warm_start : bool, default=False
         Whether fit goes on from the weights of the fit before.
     device : str, default="auto"
@@ -190,6 +197,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "precision": [StrOptions({"float32", "bfloat16", "float16"})],
+        "compile": ["boolean"],
         "warm_start": ["boolean"],
         "device": [str],
         "random_state": ["random_state"],
@@ -224,6 +233,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         validation_fraction=0.1,
         n_iter_no_change=10,
         tol=1e-3,
+        precision="float32",
+        compile=False,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -254,22 +265,29 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.precision = precision
+        self.compile = compile
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, resume_from=None):
         """Learn to embed rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
-            The rows.
+        X : array-like of shape (n_samples, n_features), images (n_samples, ...), or stream
+            The rows. A stream is a torch ``Dataset``, or an iterable of batches such as a
+            ``DataLoader``, with labels or without; it is read once before the training, for the
+            scale.
         y : array-like of shape (n_samples,), default=None
             Labels, for models that take them (``"conditional"``, ``"ada_gvae"``); ignored by the
-            others.
+            others. A stream brings its own.
+        resume_from : path, default=None
+            A file of ``skvae.training.Checkpoint``, among ``callbacks`` in a fit that was cut off.
+            With the same parameters and data the fit goes on as if it had not been.
 
         Returns
         -------
@@ -282,7 +300,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         FloatingPointError
             The loss stayed non-finite.
         """
-        return self._fit(X, y, n_epochs=None, go_on=self.warm_start)
+        return self._fit(X, y, n_epochs=None, go_on=self.warm_start, resume_from=resume_from)
 
     def partial_fit(self, X, y=None):
         """Make one pass over a batch of rows, at the constant learning rate.
@@ -302,36 +320,43 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """
         return self._fit(X, y, n_epochs=1, go_on=True)
 
-    def _fit(self, X, y, *, n_epochs: int | None, go_on: bool):
+    def _fit(self, X, y, *, n_epochs: int | None, go_on: bool, resume_from=None):
         self._validate_params()
         self._check_combinations()
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
         device = resolve_device(self.device)
         go_on = go_on and hasattr(self, "model_")
-        rows = self._read(X, reset=not go_on)
         rng = private_random_state(self.random_state)
-        seeds = rng.randint(2**31 - 1, size=4)
-        if not go_on:
-            spec = self._new_spec(rows, y)
+        seeds = rng.randint(2**31 - 1, size=5)
+        if go_on:  # other noise than in the fit before
+            seeds = np.random.RandomState(int(seeds[0]) ^ self.n_steps_).randint(2**31 - 1, size=5)
+        stream = None
+        if is_stream(X):
+            stream = RowStream(X, np.random.RandomState(int(seeds[4])))
+            self._check_stream(stream, y)
+            X, y = stream.rows, stream.labels
+        rows = self._read(X, reset=not go_on)
+        if go_on:
+            model = self.model_
+        else:
+            spec = self._new_spec(rows, y, stream)
             if hasattr(self, "model_"):
                 del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
-            model = self._build_model(spec, int(seeds[0]), self._format.to_tensor(rows[:512])).to(
-                device
-            )
-        else:
-            model = self.model_
-            # Other noise than in the fit before.
-            seeds = np.random.RandomState(int(seeds[0]) ^ self.n_steps_).randint(2**31 - 1, size=4)
+            sample = self._format.to_tensor(rows[:BUILD_ROWS])
+            model = self._build_model(spec, int(seeds[0]), sample).to(device)
         choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
         data = self._to_data(rows, y, device)
+        n_rows = len(rows) if stream is None else stream.n_rows
         result = self._train(
             model,
-            data,
-            lambda n_rows: self._training_config(n_rows, n_epochs),
+            data if stream is None else stream.mapped(self._to_batch),
+            lambda n_held: self._training_config(n_held, n_epochs),
+            n_rows=n_rows,
             seed=int(seeds[1]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
+            resume_from=resume_from,
         )
-        self._settle(model, data, int(seeds[2]))
+        self._settle(model, data, int(seeds[2]), n_rows)
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._keep_history(result)
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
@@ -551,7 +576,16 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             self._format = RowFormat(seen, self.image_shape)
         return rows
 
-    def _new_spec(self, rows: np.ndarray, y) -> dict:
+    def _check_stream(self, stream: RowStream, y) -> None:
+        if y is not None:
+            raise ValueError("X is a stream, which brings its own labels: leave y out.")
+        if self.early_stopping and not stream.is_indexed:
+            raise ValueError(
+                "early_stopping=True needs rows that can be held out: give X as an array or a "
+                "map-style Dataset instead of batches."
+            )
+
+    def _new_spec(self, rows: np.ndarray, y, stream: RowStream | None) -> dict:
         """Decide what depends on the data: shapes, scaling, likelihood, labels."""
         input_shape = self._format.input_shape
         likelihood = self.likelihood
@@ -563,14 +597,22 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 f"likelihood='bernoulli' needs values in [0, 1], found {rows.min():g} to "
                 f"{rows.max():g}. Rescale X, or take likelihood='gaussian'."
             )
-        self._format.learn_scale(rows, self._scale_kind(likelihood))
+        kind = self._scale_kind(likelihood)
+        if stream is None:
+            moments = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64)
+        else:
+            moments = stream.mean, stream.variance
+        self._format.set_scale(*moments, kind)
         self.mean_, self.scale_ = self._format.mean_, self._format.scale_
         self._conditional = is_conditional(self._model_class())
         if self._conditional and y is None:
             raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
         self._labelled = y is not None and learns_from_labels(self._model_class())
         if self._labelled:
-            self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
+            if stream is None:
+                self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
+            else:
+                self.classes_, counts = stream.classes, stream.counts
             self._class_frequencies = counts / counts.sum()
         network = self.network
         if network == "auto":
@@ -649,6 +691,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             return data
         return *data, self._to_codes(y, len(rows)).to(device)
 
+    def _to_batch(self, rows: np.ndarray, y) -> tuple[torch.Tensor, ...]:
+        """Return a batch of a stream as the model takes it."""
+        return self._to_data(self._read(rows), y, torch.device("cpu"))
+
     def _to_codes(self, y, n_rows: int) -> torch.Tensor:
         """Return labels as positions in ``classes_``."""
         y = np.asarray(y)
@@ -680,9 +726,11 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             max_grad_norm=self.max_grad_norm,
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
             tol=self.tol,
+            precision=self.precision,
+            compile=self.compile,
         )
 
-    def _settle(self, model, data: tuple[torch.Tensor, ...], seed: int) -> None:
+    def _settle(self, model, data: tuple[torch.Tensor, ...], seed: int, n_rows: int) -> None:
         """Let the model take stock of the rows with its final weights.
 
         The scale of the likelihood becomes that of the whole data, not of the last batches.
@@ -698,7 +746,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             likelihood.train()
             for start in range(0, len(rows[0]), 1024):
                 batch = tuple(tensor[start : start + 1024] for tensor in rows)
-                model.training_loss(batch, StepContext(n_rows=len(data[0])))
+                model.training_loss(batch, StepContext(n_rows=n_rows))
             likelihood.eval()
 
     def _some_rows(self, data: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:

@@ -39,15 +39,13 @@ class RowFormat:
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
 
-    def learn_scale(self, rows: np.ndarray, kind: str | None) -> None:
-        """Take centre and scale from flat rows; ``kind`` is "global", "per_feature" or None."""
+    def set_scale(self, mean: np.ndarray, variance: np.ndarray, kind: str | None) -> None:
+        """Take centre and scale from moments; ``kind`` is "global", "per_feature" or None."""
         if kind is None:
             return
-        self.mean_ = rows.mean(0, dtype=np.float64)
-        variance = rows.var(0, dtype=np.float64)
         if kind == "global":
             variance = np.full(len(variance), variance.mean())
-        self.scale_ = np.where(variance > 0, np.sqrt(variance), 1.0)
+        self.mean_, self.scale_ = mean, np.where(variance > 0, np.sqrt(variance), 1.0)
 
     @property
     def log_measure(self) -> float:

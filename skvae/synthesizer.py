@@ -303,6 +303,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
             model,
             data,
             partial(self._training_config, n_codes=int(transformer.cardinalities_.sum())),
+            n_rows=len(data[0]),
             seed=int(seeds[2]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
         )

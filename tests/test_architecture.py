@@ -36,6 +36,7 @@ FLOORS = {
     "rows": 2,
     "samplers": 2,
     "spatial": 2,
+    "streams": 2,
     "tabular": 2,
     # what the doors share
     "_estimator": 3,
