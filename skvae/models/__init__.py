@@ -23,6 +23,7 @@ from skvae.models.core import (
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.flow_vae import IAFVAE, FlowOutput, FlowVAE, LinearFlowVAE
 from skvae.models.hamiltonian import HVAE, HVAEOutput
+from skvae.models.hrqvae import HRQVAE, HRQVAEOutput
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
@@ -36,6 +37,7 @@ from skvae.models.likelihoods import (
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE, maximum_mean_discrepancy
 from skvae.models.poincare import PoincareOutput, PoincareVAE
+from skvae.models.quantized import VQVAE, QuantizedAE, QuantizedEncodeOutput, QuantizedOutput
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.riemannian import RHVAE, KernelMetric
 from skvae.models.spherical import SphericalOutput, SphericalVAE
@@ -54,6 +56,7 @@ from skvae.models.zoo import LIKELIHOODS, MODELS, NETWORKS, hyper_parameters, ma
 __all__ = [
     "AE",
     "CIWAE",
+    "HRQVAE",
     "HVAE",
     "IAFVAE",
     "IWAE",
@@ -68,6 +71,7 @@ __all__ = [
     "VAE",
     "VAEGAN",
     "VAMP",
+    "VQVAE",
     "WAE",
     "AEDecodeOutput",
     "AEEncodeOutput",
@@ -95,6 +99,7 @@ __all__ = [
     "FullyFactorizedGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "HRQVAEOutput",
     "HVAEOutput",
     "InfoVAE",
     "KernelMetric",
@@ -109,6 +114,9 @@ __all__ = [
     "ModelOutput",
     "PoincareOutput",
     "PoincareVAE",
+    "QuantizedAE",
+    "QuantizedEncodeOutput",
+    "QuantizedOutput",
     "ResNetDecoder",
     "ResNetEncoder",
     "SegmentedSoftmax",

@@ -1,5 +1,6 @@
 """Densities over the latent space: ``fit(Z)``, ``sample(n_samples, random_state)``."""
 
+from skvae.samplers.codes import CodesSampler
 from skvae.samplers.flows import (
     InverseAutoregressiveFlowSampler,
     MaskedAutoregressiveFlowSampler,
@@ -20,6 +21,7 @@ SAMPLERS = {
     "two_stage": TwoStageSampler,
     "maf": MaskedAutoregressiveFlowSampler,
     "iaf": InverseAutoregressiveFlowSampler,
+    "codes": CodesSampler,
     "vamp": VampSampler,
     "hypersphere": HypersphereSampler,
     "poincare_disk": PoincareDiskSampler,
@@ -28,6 +30,7 @@ SAMPLERS = {
 
 __all__ = [
     "SAMPLERS",
+    "CodesSampler",
     "GaussianMixtureSampler",
     "HypersphereSampler",
     "InverseAutoregressiveFlowSampler",
