@@ -225,6 +225,18 @@ class TestSchedules:
         assert 0 <= seconds[0] <= seconds[-1]
         assert seconds == sorted(seconds)
 
+    def test_a_term_is_the_mean_over_the_steps_that_have_it(self):
+        class Now(Slope):
+            def compute_loss(self, batch, output, **kwargs):
+                result = super().compute_loss(batch, output, **kwargs)
+                if len(self.batches) == 2:
+                    result.diagnostics["rare"] = torch.tensor(7.0)
+                return result
+
+        config = TrainingConfig(n_epochs=1, batch_size=2, **PLAIN)
+        (log,) = train(Now(), rows(6), config, generator=seeded()).history
+        assert log["rare"] == 7.0
+
     def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(self):
         model = Slope()
         config = TrainingConfig(n_epochs=1, batch_size=2, **PLAIN)
@@ -331,6 +343,18 @@ class TestPlayers:
         weights = [v for _, v in model.seen[2:]] + [model.v.item()]
         assert weights == [weights[0]] * 4 != [1.0] * 4
         assert len({w for w, _ in model.seen}) == 5  # the other goes on
+
+    def test_nor_is_a_bias_that_no_loss_reaches_a_fault(self):
+        model = Duel()
+        model.bias = nn.Parameter(torch.ones(3))  # all there is in its group of the optimizer
+        self.run(model, weight_decay=0.5)
+        assert torch.equal(model.bias, torch.ones(3))
+
+    def test_layers_without_a_shape_are_named_with_the_way_out(self):
+        model = Slope()
+        model.late = nn.LazyLinear(2)
+        with pytest.raises(ValueError, match=r"'late\.weight'.*model\.build\(rows\)"):
+            self.run(model)
 
     def test_each_is_clipped_to_the_norm_by_itself(self):
         model = Duel()
@@ -710,6 +734,14 @@ class TestNonFinite:
 
         with pytest.raises(FloatingPointError, match="epoch 2: slope not finite"):
             self.run(Offset())
+
+    def test_a_loss_without_terms_is_named_as_such(self):
+        class Nameless(Slope):
+            def training_loss(self, batch, context):
+                return LossResult(self.w.sum() + math.inf)
+
+        with pytest.raises(FloatingPointError, match="epoch 2: loss not finite in 5"):
+            self.run(Nameless())
 
     def test_an_epoch_without_a_good_step(self):
         """Too few bad steps to give up, but nothing to report either."""

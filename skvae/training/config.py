@@ -106,7 +106,9 @@ class TrainingResult:
     Attributes
     ----------
     history : list of dict
-        One entry for each epoch: ``epoch``, ``loss``, its terms, ``learning_rate``, ``seconds``.
+        One entry for each epoch: ``epoch``, ``loss`` and its terms (means over the steps),
+        ``learning_rate``, with validation data ``validation_loss`` and ``validation_`` before
+        each term's name (means over the rows), and ``seconds`` since the run began.
     n_epochs, n_steps : int
         Passes and optimizer steps made.
     best_epoch : int or None

@@ -6,6 +6,7 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -194,18 +195,18 @@ class _Run:
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """Pass over the rows once; return the mean of the loss and its terms."""
         sums: dict[str, Tensor] = {}
-        taken = 0
+        counts: Counter[str] = Counter()
         for batch in self.source.shuffled(self.config.batch_size, self.generator):
             terms = self._train_step(batch, epoch)
             if terms is not None:
-                taken += 1
+                counts.update(terms.keys())
                 for name, value in terms.items():
                     sums[name] = sums[name] + value if name in sums else value
             if self._budget_is_spent():
                 break
-        if not taken:
+        if not sums:
             return {"loss": math.nan}
-        return {name: float(value) / taken for name, value in sums.items()}
+        return {name: float(value) / counts[name] for name, value in sums.items()}
 
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
@@ -220,7 +221,7 @@ class _Run:
             self.loss_scale.update(overflow=not finite)
         if not finite:
             # Gradients that overflow are float16's affair as long as the scale can shrink.
-            if scale == 1.0 or not math.isfinite(loss.objective.item()) or non_finite_terms(loss):
+            if scale == 1.0 or non_finite_terms(loss):
                 self._count_bad_step(loss, epoch)
             return None
         self.last_batch = batch

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from skvae.models.core import LossResult
 from skvae.training.config import TrainingConfig
@@ -157,18 +158,28 @@ class Players:
 
 
 def non_finite_terms(loss: LossResult) -> list[str]:
-    """Return the names of the diagnostics and the players' losses that are not finite."""
+    """Return the names of the diagnostics and the players' losses that are not finite.
+
+    Or ``["loss"]``, where the objective is not for a reason that has no name.
+    """
     named = {**loss.diagnostics, **loss.players}
-    return [
+    names = [
         name
         for name, value in named.items()
         if value is not None and not math.isfinite(value.item())
     ]
+    return names if names or math.isfinite(loss.objective.item()) else ["loss"]
 
 
 def _owners(model: nn.Module) -> dict[nn.Parameter, str]:
     """Return the player of each trained parameter, in the order of the model's parameters."""
     claimed: dict[nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(
+                f"{name!r} of the model has no shape yet: call model.build(rows), or model(rows), "
+                "on a few rows before training."
+            )
     declare: Any = getattr(model, "player_parameters", dict)
     everything = set(model.parameters())
     for name, parameters in declare().items():

@@ -72,8 +72,8 @@ def draw_seed(generator: torch.Generator | None = None) -> int:
 
 
 def generator_on(device: torch.device, generator: torch.Generator | None) -> torch.Generator:
-    """Return the generator, or one seeded by it where it is of another kind of device."""
-    if generator is not None and generator.device.type == device.type:
+    """Return the generator, or one seeded by it where it is of another device."""
+    if generator is not None and torch.empty(0, device=generator.device).device == device:
         return generator
     return torch.Generator(device).manual_seed(draw_seed(generator))
 
