@@ -16,6 +16,7 @@ from skvae.models.conditional import ConditionalVAE
 from skvae.models.core import BaseAutoencoder
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.flow_vae import IAFVAE, LinearFlowVAE
+from skvae.models.hamiltonian import HVAE
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
@@ -26,8 +27,10 @@ from skvae.models.likelihoods import (
 )
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE
+from skvae.models.ms_ssim import MSSSIMLikelihood
 from skvae.models.poincare import PoincareVAE
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
+from skvae.models.riemannian import RHVAE
 from skvae.models.spherical import SphericalVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.vae import VAE
@@ -44,6 +47,7 @@ MODELS: dict[str, Any] = {
     "denoising_ae": DenoisingAE,
     "disentangled_beta": DisentangledBetaVAE,
     "factor": FactorVAE,
+    "hvae": HVAE,
     "iaf": IAFVAE,
     "info_mmd": InfoVAE,
     "iwae": IWAE,
@@ -53,6 +57,7 @@ MODELS: dict[str, Any] = {
     "poincare": PoincareVAE,
     "rae_gp": RAE_GP,
     "rae_l2": RAE_L2,
+    "rhvae": RHVAE,
     "spherical": SphericalVAE,
     "vae": VAE,
     "vae_gan": VAEGAN,
@@ -66,6 +71,7 @@ LIKELIHOODS: dict[str, Callable[[tuple[int, ...]], Likelihood]] = {
     "gaussian_unit": lambda shape: GaussianLikelihood(1.0),
     "laplace": lambda shape: LaplaceLikelihood(),
     "bernoulli": lambda shape: BernoulliLikelihood(),
+    "ms_ssim": lambda shape: MSSSIMLikelihood(shape),
 }
 
 NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
