@@ -13,8 +13,10 @@ from skvae import VAEEmbedder
 from skvae.models import MODELS, StepContext, make_model
 
 N_COMPONENTS = 4
-# Models without a density, whose loss is a game rather than a descent.
+# Its loss is a game rather than a descent, and compares what a discriminator sees, not pixels.
 GAMES = {"vae_gan"}
+# A strong divergence takes longer to let anything through.
+SLOW = {"beta": 3}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def fitted(name, digits):
-    return embedder(name, max_epochs=30).fit(*digits)
+    return embedder(name, max_epochs=30 * SLOW.get(name, 1)).fit(*digits)
 
 
 def weights(estimator):
@@ -50,11 +52,15 @@ class TestLearning:
         if name not in GAMES:
             assert losses[-3:].mean() < losses[0]
 
-    def test_reconstruction_gains_on_the_mean_row(self, fitted, digits):
+    def test_reconstruction_gains_on_the_mean_row(self, name, fitted, digits):
         X, y = digits
         labels = y if fitted._conditional else None
         error = np.mean((fitted.reconstruct(X, labels) - X) ** 2)
-        assert error < 0.85 * X.var(0).mean()
+        if name not in GAMES:
+            assert error < 0.85 * X.var(0).mean()
+        # Nearest among the rows themselves: of the right digit far more often than one in ten.
+        nearest = ((fitted.reconstruct(X, labels)[:, None] - X) ** 2).sum(2).argmin(1)
+        assert (y[nearest] == y).mean() > 0.4
 
     def test_the_terms_of_the_loss_are_in_the_history(self, fitted):
         terms = set(fitted.history_) - {"epoch", "loss", "learning_rate", "seconds"}
@@ -183,16 +189,21 @@ class TestOddData:
     def test_data_far_from_the_unit_interval(self, name, digits):
         X, y = digits
         far = 1000 * X - 70
-        estimator = embedder(name, max_epochs=8).fit(far, y)
-        labels = y if estimator._conditional else None
-        error = np.mean((estimator.reconstruct(far, labels) - far) ** 2)
-        assert error < 0.95 * far.var(0).mean()
+        estimator = embedder(name, max_epochs=20 * SLOW.get(name, 1)).fit(far, y)
+        rows = estimator.reconstruct(far, y if estimator._conditional else None)
+        assert np.isfinite(rows).all()
+        if name not in GAMES:
+            assert np.mean((rows - far) ** 2) < 0.95 * far.var(0).mean()
 
     def test_one_latent(self, name, digits):
         X, y = digits
-        estimator = VAEEmbedder(1, model=name, max_epochs=1, random_state=0).fit(X[:100], y[:100])
-        if name != "spherical":
-            assert estimator.transform(X).shape == (300, 1)
+        estimator = VAEEmbedder(1, model=name, max_epochs=1, random_state=0)
+        if name == "spherical":  # there is no sphere in one dimension
+            with pytest.raises(ValueError, match="n_components=2 or more"):
+                estimator.fit(X, y)
+            return
+        estimator.fit(X[:100], y[:100])
+        assert estimator.transform(X).shape == (300, 1)
         assert np.isfinite(estimator.sample(3)).all()
 
 

@@ -144,8 +144,8 @@ class ManifoldSampler(BaseEstimator):
 
     def _metric(self) -> KernelMetric:
         return KernelMetric(
-            torch.from_numpy(self.centroids_),
-            torch.from_numpy(self.factors_),
+            torch.tensor(self.centroids_),
+            torch.tensor(self.factors_),
             self.temperature_,
             self.regularization_,
         )
