@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,17 +15,17 @@ from torch.nn import functional as F
 from skvae.models.checks import check_number
 from skvae.models.core import LossResult, StepContext
 from skvae.models.likelihoods import GaussianLikelihood, Likelihood, LikelihoodType
-from skvae.models.mlp import hidden_layers
 from skvae.models.vae import VAE, FullyFactorizedGaussian, check_features
 
 
 class MLPDiscriminator(nn.Module):
-    """Tells real from fake: flattened rows to a logit, and to the features it is linear in.
+    """Tells real from fake: flattened rows to a logit, and to the features it comes of.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Widths of the hidden layers, at least one; the last is the size of the features.
+        Widths of the hidden layers, at least one. The features are all of them side by side:
+        those of the last alone forget what does not tell real from fake.
     n_inputs : int, optional
         Numbers in a row; by default those of the first batch seen.
 
@@ -34,7 +35,7 @@ class MLPDiscriminator(nn.Module):
     >>> from skvae.models import MLPDiscriminator
     >>> logits, features = MLPDiscriminator((32, 16))(torch.zeros(5, 8, 8))
     >>> logits.shape, features.shape
-    (torch.Size([5]), torch.Size([5, 16]))
+    (torch.Size([5]), torch.Size([5, 48]))
     """
 
     def __init__(
@@ -43,15 +44,19 @@ class MLPDiscriminator(nn.Module):
         super().__init__()
         width = hidden_layer_sizes[0]
         first = nn.LazyLinear(width) if n_inputs is None else nn.Linear(n_inputs, width)
-        # A gradient for the player that is told apart, wherever its units stand: no ReLU.
-        rest = hidden_layers(hidden_layer_sizes, "silu")
-        self.trunk = nn.Sequential(first, nn.SiLU(), *rest)
+        rest = [nn.Linear(*widths) for widths in itertools.pairwise(hidden_layer_sizes)]
+        self.layers = nn.ModuleList([first, *rest])
         self.logit = nn.Linear(hidden_layer_sizes[-1], 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits of being real, (batch,), and features, (batch, width)."""
-        features = self.trunk(x.flatten(1))
-        return self.logit(features).squeeze(1), features
+        hidden = x.flatten(1)
+        features = []
+        for layer in self.layers:
+            # Not a ReLU: the player that is told apart needs a slope everywhere.
+            hidden = F.silu(layer(hidden))
+            features.append(hidden)
+        return self.logit(hidden).squeeze(1), torch.cat(features, dim=1)
 
 
 def discrimination_loss(real: Tensor, fake: Tensor) -> Tensor:
