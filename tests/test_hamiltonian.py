@@ -264,6 +264,15 @@ class TestModel:
         assert model.likelihood.variance() < 0.1
         assert losses[-1] < losses[0] - 2
 
+    def test_rows_of_large_scale_leave_everything_finite(self):
+        model = small()
+        x = 1e4 * torch.randn(8, 6)
+        result = model.training_loss((x,), StepContext())
+        result.objective.backward()
+        assert torch.isfinite(result.objective)
+        for name, parameter in model.named_parameters():
+            assert torch.isfinite(parameter.grad).all(), name
+
     def test_pickles(self):
         model = small().eval()
         copy = pickle.loads(pickle.dumps(model))

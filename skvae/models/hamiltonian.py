@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from skvae.models.checks import check_count, check_number
-from skvae.models.core import ModelOutput
+from skvae.models.core import LOG_VAR_RANGE, ModelOutput
 from skvae.models.likelihoods import Likelihood
-from skvae.models.vae import VAE
+from skvae.models.vae import VAE, FullyFactorizedGaussian
 
 # Learned step sizes stay below this share of the posterior's standard deviation; leapfrog steps on
 # a Gaussian posterior are stable up to 2.
@@ -70,6 +70,15 @@ class HVAEOutput(ModelOutput):
     rate: Tensor
 
 
+class BoundedGaussian(FullyFactorizedGaussian):
+    """Features to a Gaussian whose variances stay within bounds, as the steps measured in them."""
+
+    def get_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance, each (batch, latent_dim), for features (batch, width)."""
+        mu, log_var = super().get_params(x)
+        return mu, log_var.clamp(*LOG_VAR_RANGE)
+
+
 class HVAE(VAE):
     """The Hamiltonian VAE of Caterini, Doucet and Sejdinovic [1]_.
 
@@ -107,7 +116,8 @@ class HVAE(VAE):
         Size of a step in standard deviations of q(z | x), between 0 and 0.5; the start if it is
         learned.
     beta_zero : float, default=0.3
-        Inverse temperature at the start, in (0, 1]. It rises to 1 over the steps.
+        Inverse temperature at the start, between 0.01 and 1. It rises to 1 over the steps. Take 1
+        for no tempering: where the encoder's posterior is close already, heat leads away from it.
     learn_step_size : bool, default=True
         Whether to learn the step size of each dimension, below 0.5, with the networks.
 
@@ -151,6 +161,9 @@ class HVAE(VAE):
         share = step_size / MAX_STEP_SIZE
         logits = torch.full((latent_dim,), math.log(share / (1 - share)))
         self.step_logits = nn.Parameter(logits, requires_grad=learn_step_size)
+
+    def _make_sampling_layer(self) -> nn.Module:
+        return BoundedGaussian(self.latent_dim)
 
     def step_sizes(self) -> Tensor:
         """Return the step size of each dimension, of shape (latent_dim,)."""
@@ -233,6 +246,18 @@ class HVAE(VAE):
             at = z if z.requires_grad else z.detach().requires_grad_()
             log_joint = self.likelihood.log_prob(x, self._decode(at).x_hat) + self.log_prior(at)
             (gradient,) = torch.autograd.grad(-log_joint.sum(), at, create_graph=tracked)
-        size = (scale * gradient).square().sum(-1, keepdim=True)
-        excess = size / (MAX_FORCE**2 * self.latent_dim)
-        return gradient * (1 + excess.square()).pow(-0.25)
+        return saturated(gradient, (scale * gradient).square().sum(-1))
+
+
+def saturated(vectors: Tensor, squares: Tensor) -> Tensor:
+    """Scale vectors (..., latent_dim) down to where their squared norms are within bounds.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (..., latent_dim)
+        Forces or momenta.
+    squares : Tensor of shape (...)
+        Squares of the norms that matter; a standard normal vector's is latent_dim on average.
+    """
+    limit = MAX_FORCE**2 * vectors.shape[-1]
+    return vectors * (limit / squares.clamp(min=limit)).sqrt().unsqueeze(-1)
