@@ -17,6 +17,7 @@ from skvae.models.core import BaseAutoencoder
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.flow_vae import IAFVAE, LinearFlowVAE
 from skvae.models.hamiltonian import HVAE
+from skvae.models.hrqvae import HRQVAE
 from skvae.models.image_networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from skvae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from skvae.models.likelihoods import (
@@ -29,6 +30,7 @@ from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE
 from skvae.models.ms_ssim import MSSSIMLikelihood
 from skvae.models.poincare import PoincareVAE
+from skvae.models.quantized import VQVAE
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.riemannian import RHVAE
 from skvae.models.spherical import SphericalVAE
@@ -47,6 +49,7 @@ MODELS: dict[str, Any] = {
     "denoising_ae": DenoisingAE,
     "disentangled_beta": DisentangledBetaVAE,
     "factor": FactorVAE,
+    "hrq": HRQVAE,
     "hvae": HVAE,
     "iaf": IAFVAE,
     "info_mmd": InfoVAE,
@@ -62,6 +65,7 @@ MODELS: dict[str, Any] = {
     "vae": VAE,
     "vae_gan": VAEGAN,
     "vamp": VAMP,
+    "vq": VQVAE,
     "wae_mmd": WAE,
 }
 
