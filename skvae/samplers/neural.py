@@ -19,10 +19,8 @@ from skvae.samplers.scaling import standardize
 from skvae.training import TrainingConfig, steps_per_epoch, train
 from skvae.training.seeding import isolated_torch_seed
 
-# Share of the latents held out, and steps without gain on them after which training ends: a few
-# hundred latents are soon known by heart.
+# Share of the latents held out: a few hundred of them are soon known by heart.
 HELD_OUT = 0.1
-PATIENCE = 100
 # Latents drawn at a time.
 CHUNK = 10_000
 
@@ -59,6 +57,11 @@ class NeuralSampler(BaseEstimator, ABC):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "random_state": ["random_state"],
     }
+
+    # Steps without gain on the latents held out after which training ends.
+    _patience = 100
+    # Steps over which the weight of a divergence rises.
+    _beta_warmup_steps = 0
 
     # Every subclass takes these.
     hidden_layer_sizes: tuple[int, ...]
@@ -112,9 +115,10 @@ class NeuralSampler(BaseEstimator, ABC):
             max_steps=self.max_steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            beta_warmup_steps=self._beta_warmup_steps,
             average_decay=0.99,
             max_grad_norm=10.0,
-            n_iter_no_change=math.ceil(PATIENCE / steps),
+            n_iter_no_change=math.ceil(self._patience / steps),
         )
         result = train(network, (rest,), config, generator=generator, validation_data=(held_out,))
         self.n_steps_ = result.n_steps

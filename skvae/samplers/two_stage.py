@@ -61,6 +61,10 @@ class TwoStageSampler(NeuralSampler):
     np.True_
     """
 
+    # The latents of the second VAE mean nothing at first, and must not be given up for that.
+    _patience = 300
+    _beta_warmup_steps = 50
+
     def __init__(
         self,
         hidden_layer_sizes: tuple[int, ...] = (128, 128),
