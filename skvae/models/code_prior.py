@@ -58,8 +58,8 @@ class CodePrior(nn.Module):
         # Components begin apart.
         self.outer_bias = nn.Parameter(0.3 * torch.randn(length, 1, n_outputs))
 
-    def log_probs(self, before: Tensor, part: slice = slice(None)) -> Tensor:
-        """Return the log probabilities of all codes given the sums of the vectors before them.
+    def _mixture(self, before: Tensor, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mixture at some positions, given the sums of the vectors before them.
 
         Parameters
         ----------
@@ -70,22 +70,34 @@ class CodePrior(nn.Module):
 
         Returns
         -------
-        Tensor of shape (n_positions, batch, n_codes)
+        log_weights : Tensor of shape (n_positions, batch, N_COMPONENTS)
+        tilts : Tensor of shape (n_positions, batch, N_COMPONENTS, n_features)
+            Coefficients of the quadratic functions.
+        scores : Tensor of shape (n_positions, batch, N_COMPONENTS, n_codes)
+            Unnormalised log probabilities of the codes.
         """
         h = F.silu(torch.baddbmm(self.inner_bias[part], before, self.inner[part]))
         h = h + F.silu(torch.baddbmm(self.block.bias[part], h, self.block.weight[part]))
         h = F.dropout(h, DROPOUT, self.training)
         out = torch.baddbmm(self.outer_bias[part], h, self.outer[part])
         out = out.unflatten(2, (N_COMPONENTS, -1))
-        tilts = torch.einsum("jbmf,jkf->jbmk", out[..., 1:], self.features[part])
-        components = (tilts + self.log_share[part, None, None]).log_softmax(3)
-        return (components + out[..., :1].log_softmax(2)).logsumexp(2)
+        weights, tilts = out[..., 0], out[..., 1:]
+        flat = tilts.flatten(1, 2)
+        share = self.log_share[part].unsqueeze(1)
+        scores = torch.baddbmm(share, flat, self.features[part].transpose(1, 2))
+        return weights.log_softmax(2), tilts, scores.unflatten(1, tilts.shape[1:3])
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Return log p(codes) of each row, of shape (batch,), for codes of (batch, length)."""
-        parts = self.vectors[torch.arange(codes.shape[1], device=codes.device), codes]
+        positions = torch.arange(codes.shape[1], device=codes.device)
+        parts = self.vectors[positions, codes]
         before = (parts.cumsum(1) - parts).transpose(0, 1)
-        return self.log_probs(before).gather(2, codes.T.unsqueeze(2)).sum((0, 2))
+        log_weights, tilts, scores = self._mixture(before)
+        # The scores of the row's own codes anew: cheaper than to normalise those of all codes.
+        features = self.features[positions, codes].transpose(0, 1)
+        own = (tilts * features.unsqueeze(2)).sum(3)
+        own = own + self.log_share[positions, codes].T.unsqueeze(2)
+        return (log_weights + own - scores.logsumexp(3)).logsumexp(2).sum(0)
 
     def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
         """Return the mean negative log probability of a batch of codes."""
@@ -99,8 +111,10 @@ class CodePrior(nn.Module):
         before = self.vectors.new_zeros(1, n_rows, latent_dim)
         codes = []
         for position in range(length):
-            (scores,) = self.log_probs(before, slice(position, position + 1))
-            codes.append(draw_codes(scores, generator))
+            log_weights, _, scores = self._mixture(before, slice(position, position + 1))
+            component = draw_codes(log_weights[0], generator)
+            chosen = scores[0, torch.arange(n_rows, device=scores.device), component]
+            codes.append(draw_codes(chosen, generator))
             before = before + self.vectors[position, codes[-1]]
         return torch.stack(codes, 1)
 
