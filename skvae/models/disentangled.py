@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from skvae.models.checks import check_number
 from skvae.models.core import LossResult, StepContext
 from skvae.models.likelihoods import Likelihood, LikelihoodType
-from skvae.models.vae import VAE, _terms
+from skvae.models.vae import VAE, bound_terms
 
 
 class PenalizedVAE(VAE):
@@ -69,7 +69,7 @@ class PenalizedVAE(VAE):
         penalty, terms = self.penalty(output, kl, context)
         weight = beta * (1.0 if context is None else context.beta)
         own = {name: term.detach() for name, term in terms.items()}
-        return LossResult(weight * penalty - log_px, {**_terms(log_px, kl), **own})
+        return LossResult(weight * penalty - log_px, {**bound_terms(log_px, kl), **own})
 
 
 class BetaVAE(PenalizedVAE):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from skvae.models.checks import check_count, check_number
 from skvae.models.core import LossResult, StepContext
 from skvae.models.likelihoods import Likelihood, LikelihoodType
-from skvae.models.vae import VAE, _terms, log_mean_exp
+from skvae.models.vae import VAE, bound_terms, log_mean_exp
 
 Gradient = Literal["reparametrized", "doubly_reparametrized"]
 
@@ -118,7 +118,7 @@ class IWAE(VAE):
         mean_log_px, kl = log_px.mean(), self.divergence(output).mean()
         result = self._loss(log_weights, mean_log_px - weight * kl)
         true_bound = self._bound((log_px + log_ratio).detach())
-        result.diagnostics |= {**_terms(mean_log_px, kl), "iw_bound": true_bound}
+        result.diagnostics |= {**bound_terms(mean_log_px, kl), "iw_bound": true_bound}
         return result
 
     def _loss(self, log_weights: Tensor, elbo: Tensor) -> LossResult:

@@ -211,7 +211,7 @@ class VAE(BaseAutoencoder):
                 "S = 1. One latent a row: z.unsqueeze(1)."
             )
         x_hat = self.decoder(z.flatten(0, 1))
-        return VAEDecodeOutput(x_hat.unflatten(0, z.shape[:2]))
+        return VAEDecodeOutput(x_hat.view(*z.shape[:2], *x_hat.shape[1:]))
 
     def forward(self, x: Tensor, S: int = 1, sample: bool = True) -> Any:
         """Encode rows, draw S latents each, decode them."""
@@ -253,8 +253,10 @@ class VAE(BaseAutoencoder):
         kl = self.divergence(output).mean()
         weight = beta if context is None else beta * context.beta
         floor = 0.0 if context is None else context.free_nats
-        objective = weight * (kl.clamp(min=floor) if floor else kl) - log_px
-        return LossResult(objective, _terms(log_px, kl, beta))
+        divergence = kl.clamp(min=floor) if floor else kl
+        # A product with one would be a pass more, forward and back.
+        objective = (divergence if weight == 1 else weight * divergence) - log_px
+        return LossResult(objective, bound_terms(log_px, kl, beta))
 
     def log_px(
         self, x: Tensor, output: Any, likelihood: str | LikelihoodType | None = None
@@ -338,10 +340,11 @@ def log_mean_exp(values: Tensor, dim: int) -> Tensor:
     return values.logsumexp(dim) - math.log(values.shape[dim])
 
 
-def _terms(log_px: Tensor, kl: Tensor, beta: float = 1.0) -> dict[str, Tensor]:
+def bound_terms(log_px: Tensor, kl: Tensor, beta: float = 1.0) -> dict[str, Tensor]:
     """Diagnostics of a bound."""
     log_px, kl = log_px.detach(), kl.detach()
-    return {"elbo": log_px - beta * kl, "log_likelihood": log_px, "kl_divergence": kl}
+    elbo = torch.sub(log_px, kl, alpha=beta)
+    return {"elbo": elbo, "log_likelihood": log_px, "kl_divergence": kl}
 
 
 def check_draws(S: int, sample: bool) -> None:
