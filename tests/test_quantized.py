@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from skvae.models import HRQVAE, VQVAE, GaussianLikelihood, MLPDecoder, MLPEncoder, StepContext
-from skvae.models.quantized import LAPLACE, Codebook
+from skvae.models.codebook import LAPLACE, Codebook
 from skvae.training import TrainingConfig, train
 
 
