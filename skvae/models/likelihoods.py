@@ -6,7 +6,6 @@ in nats, with their normalising constants: they compare between likelihoods of t
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Literal
@@ -111,6 +110,13 @@ class Likelihood(nn.Module, ABC):
     def forget_scale(self) -> None:
         """Let the next batches in training mode alone decide a running scale, if there is one."""
 
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError if rows (batch, ...) are none that the likelihood has room for."""
+
+    def start(self, x: Tensor) -> Tensor:
+        """Return the output, of a row's shape, of a decoder that knows of rows only their mean."""
+        return x.mean(0)
+
 
 def sum_over_features(values: Tensor) -> Tensor:
     """Sum (batch, S, ...) over all but the first two dimensions."""
@@ -124,24 +130,26 @@ class RunningScale(nn.Module):
     ----------
     minimum : float
         Least value.
+    shape : tuple of int, default=()
+        Shape of the scale: one number, or one for each of several features.
     """
 
     value: Tensor
     n_updates: Tensor
 
-    def __init__(self, minimum: float) -> None:
+    def __init__(self, minimum: float, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.minimum = minimum
-        self.register_buffer("value", torch.ones(()))
+        self.register_buffer("value", torch.ones(shape))
         self.register_buffer("n_updates", torch.zeros(()))
 
     def forward(self, best: Tensor) -> Tensor:
-        """Return the scale to use for a batch whose own best scale is ``best``, 0-d."""
+        """Return the scale to use for a batch whose own best scale is ``best``."""
         if not self.training:
             return self.value
         best = best.detach().clamp(min=self.minimum)
         # A batch gone wrong is skipped by the training loop, and must leave nothing here.
-        finite = torch.isfinite(best)
+        finite = torch.isfinite(best).all()
         self.n_updates += finite
         weight = (1 / self.n_updates.clamp(min=1)).clamp(min=1 / N_AVERAGED) * finite
         self.value.lerp_(torch.where(finite, best, self.value).to(self.value), weight)
@@ -205,8 +213,8 @@ class GaussianLikelihood(Likelihood):
         squares = F.mse_loss(x_hat, x.unsqueeze(1).expand_as(x_hat), reduction="none")
         n_features = x[0].numel() if len(x) else 1
         if self.log_variance is not None:
-            log_variance = self.log_variance.clamp(min=math.log(MIN_VARIANCE))
-            terms = squares * torch.exp(-log_variance) + log_variance
+            variance = self.variance()
+            terms = squares / variance + variance.log()
             return -0.5 * (sum_over_features(terms) + n_features * self.constant)
         errors = sum_over_features(squares)
         if self.scale is None:
@@ -226,7 +234,8 @@ class GaussianLikelihood(Likelihood):
     def variance(self) -> Tensor:
         """Return the variance in evaluation: 0-d, or one a feature."""
         if self.log_variance is not None:
-            return self.log_variance.exp()
+            # Added rather than clamped, so that the gradient finds the way back up.
+            return self.log_variance.exp() + MIN_VARIANCE
         return self.get_buffer("fixed") if self.scale is None else self.scale.value
 
     def forget_scale(self) -> None:
@@ -295,6 +304,19 @@ class BernoulliLikelihood(Likelihood):
         target = x.unsqueeze(1).expand_as(x_hat)
         entropy = F.binary_cross_entropy_with_logits(x_hat, target, reduction="none")
         return -sum_over_features(entropy)
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError for rows outside [0, 1]."""
+        low, high = float(x.min()), float(x.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"likelihood='bernoulli' needs values in [0, 1], found {low:g} to {high:g}. "
+                "Rescale X, or take likelihood='gaussian'."
+            )
+
+    def start(self, x: Tensor) -> Tensor:
+        """Return the logits of the means, which are kept from 0 and 1."""
+        return torch.logit(x.mean(0), eps=0.01)
 
     def mean(self, x_hat: Tensor) -> Tensor:
         """Return the probabilities."""
