@@ -73,7 +73,7 @@ class TestBoth:
     def test_one_dimension_is_more_than_a_normal_density(self, fitted):
         rng = np.random.default_rng(0)
         Z = rng.normal(size=(1000, 1)) * 0.3 + np.where(rng.random((1000, 1)) < 0.3, -2.0, 2.0)
-        drawn = type(fitted)(max_steps=250, random_state=0).fit(Z).sample(4000, random_state=0)
+        drawn = type(fitted)(max_steps=500, random_state=0).fit(Z).sample(4000, random_state=0)
         # A normal density would put a third of its rows between the clouds.
         assert (np.abs(drawn) < 1).mean() < 0.06
         assert (drawn < 0).mean() == pytest.approx(0.3, abs=0.05)
