@@ -329,7 +329,7 @@ class TestLearnedVariance:
             optimizer.zero_grad()
             (-likelihood.log_prob(torch.ones(5, 1), torch.zeros(5, 1, 1)).mean()).backward()
             optimizer.step()
-        assert float(likelihood.variance().detach()) == pytest.approx(1, abs=0.05)
+        assert float(likelihood.variance().detach()) == pytest.approx(1, abs=0.2)
 
     def test_draws_and_densities_use_one_variance(self):
         likelihood = GaussianLikelihood("learned", feature_shape=(1,))
