@@ -93,6 +93,7 @@ class TorchEstimator(BaseEstimator):
         seed: int,
         validation_fraction: float | None,
         resume_from=None,
+        optimizer_state=None,
     ) -> TrainingResult:
         """Run the loop, holding rows out if ``validation_fraction`` is not None.
 
@@ -118,6 +119,7 @@ class TorchEstimator(BaseEstimator):
             validation_data=held_out,
             callbacks=callbacks,
             resume_from=resume_from,
+            optimizer_state=optimizer_state,
         )
 
     def _keep_history(self, result: TrainingResult) -> None:

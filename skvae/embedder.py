@@ -342,6 +342,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             spec = self._new_spec(rows, y, stream)
             if hasattr(self, "model_"):
                 del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
+            self._optimizer_state = None
             sample = self._format.to_tensor(rows[:BUILD_ROWS])
             model = self._build_model(spec, int(seeds[0]), sample).to(device)
         choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
@@ -355,7 +356,12 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             seed=int(seeds[1]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
             resume_from=resume_from,
+            optimizer_state=self._moments() if go_on and n_epochs else None,
         )
+        if n_epochs:
+            self._optimizer_state = [
+                [t.numpy(force=True) for t in p] for p in result.optimizer_state
+            ]
         self._settle(model, data, int(seeds[2]), n_rows)
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._keep_history(result)
@@ -729,6 +735,11 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             precision=self.precision,
             compile=self.compile,
         )
+
+    def _moments(self) -> list[list[torch.Tensor]] | None:
+        """Return where the optimizer of the last call of ``partial_fit`` stood."""
+        state = getattr(self, "_optimizer_state", None)
+        return state and [[torch.tensor(array) for array in player] for player in state]
 
     def _settle(self, model, data: tuple[torch.Tensor, ...], seed: int, n_rows: int) -> None:
         """Let the model take stock of the rows with its final weights.

@@ -41,6 +41,8 @@ _CLASSES = {
     "QuantileEncoder": "skvae.tabular",
     "CategoricalEncoder": "skvae.tabular",
     "MixtureEncoder": "skvae.tabular",
+    "CodesSampler": "skvae.samplers",
+    "ManifoldSampler": "skvae.samplers",
     "NormalSampler": "skvae.samplers",
     "GaussianMixtureSampler": "skvae.samplers",
     "HypersphereSampler": "skvae.samplers",

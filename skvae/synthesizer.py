@@ -23,6 +23,7 @@ from skvae.models import (
     reparametrize,
 )
 from skvae.samplers import SAMPLERS
+from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import MixtureEncoder, TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
 from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
@@ -106,8 +107,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Epochs without gain after which early stopping stops.
     tol : float, default=1e-3
         Least gain that counts, nats a row.
-    sampler : {"normal", "gaussian_mixture"}, default="normal"
-        Density of the latent that rows are drawn from. A mixture pays at large ``free_nats``.
+    sampler : {"normal", "gaussian_mixture", "kde", "two_stage", "maf", "iaf"}, default="normal"
+        Density of the latent that rows are drawn from. One that is fitted, such as the mixture,
+        pays at large ``free_nats``.
     decoding : {"draw", "argmax"}, default="draw"
         Whether each cell's mode is drawn or the most probable one. The latter is the paper's code;
         it loses rare values.
@@ -139,7 +141,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         The fitted encoding of the table.
     model_ : TabularVAE
         The torch module, in eval mode.
-    sampler_ : NormalSampler or GaussianMixtureSampler
+    sampler_ : sampler
         The fitted density of the latent.
     n_features_in_ : int
         Number of columns seen in fit.
@@ -187,7 +189,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "sampler": [StrOptions(set(SAMPLERS))],
+        "sampler": [StrOptions(set(OF_ANY_MODEL))],
         "decoding": [StrOptions({"draw", "argmax"})],
         "device": [str],
         "verbose": ["verbose"],

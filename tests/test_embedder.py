@@ -336,6 +336,19 @@ class TestGrowing:
             losses.append(np.mean((embedder.reconstruct(X) - X) ** 2))
         assert losses[-1] < 0.7 * losses[0]
 
+    def test_partial_fit_goes_on_with_the_optimizer_where_it_stood(self, digits):
+        X = digits[0][:256]
+        params = {"batch_size": 256, "learning_rate": 1e-3}
+        embedder = small(**params).partial_fit(X)
+        before = embedder.model_.decoder.layers[0].weight.detach().clone()
+        embedder.partial_fit(np.broadcast_to(X.mean(0), X.shape))
+        step = (embedder.model_.decoder.layers[0].weight - before).abs()
+        # The first step of Adam has the length of the learning rate in every weight.
+        assert step.max() < 1.5e-3
+        assert (step < 0.9e-3).float().mean() > 0.3
+        again = pickle.loads(pickle.dumps(embedder)).partial_fit(X)
+        np.testing.assert_array_equal(again.transform(X), embedder.partial_fit(X).transform(X))
+
     def test_partial_fit_refuses_other_columns(self, fitted, digits):
         embedder = clone(fitted).partial_fit(digits[0])
         with pytest.raises(ValueError, match="X has 63 features, but VAEEmbedder is expecting 64"):

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
+import skvae
 from skvae import VAEEmbedder
 from skvae.models import MODELS, StepContext, make_model
 
@@ -161,6 +162,15 @@ class TestSeedsAndState:
         else:
             joblib.dump(fitted, tmp_path / "embedder.joblib")
             again = joblib.load(tmp_path / "embedder.joblib", mmap_mode="r")
+        np.testing.assert_array_equal(again.transform(X[:9]), fitted.transform(X[:9]))
+        np.testing.assert_array_equal(
+            again.sample(4, random_state=0), fitted.sample(4, random_state=0)
+        )
+
+    def test_a_saved_file_gives_the_same_numbers(self, fitted, digits, tmp_path):
+        X, _ = digits
+        skvae.save(fitted, tmp_path / "embedder.skvae")
+        again = skvae.load(tmp_path / "embedder.skvae")
         np.testing.assert_array_equal(again.transform(X[:9]), fitted.transform(X[:9]))
         np.testing.assert_array_equal(
             again.sample(4, random_state=0), fitted.sample(4, random_state=0)

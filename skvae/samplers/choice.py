@@ -10,6 +10,8 @@ from skvae.models.core import BaseAutoencoder
 
 # Densities that belong to one kind of model each.
 OF_ONE_MODEL = ("codes", "hypersphere", "poincare_disk", "rhvae_manifold", "vamp")
+# Densities of any latents on the real line.
+OF_ANY_MODEL = ("normal", "gaussian_mixture", "kde", "two_stage", "maf", "iaf")
 # Kinds of model whose latents live on a space of their own.
 CURVED = ("hypersphere", "poincare_disk")
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from skvae.training.callbacks import EpochLog
 
 
@@ -117,6 +119,8 @@ class TrainingResult:
         Steps skipped for a non-finite loss or gradient.
     interrupted : bool
         Whether Ctrl-C ended the run and the best weights were restored.
+    optimizer_state : list of list of Tensor
+        The optimizers' moments after the last step, for ``train``.
     """
 
     history: list[EpochLog] = field(default_factory=list)
@@ -125,3 +129,4 @@ class TrainingResult:
     best_epoch: int | None = None
     n_skipped_steps: int = 0
     interrupted: bool = False
+    optimizer_state: list[list[Tensor]] = field(default_factory=list)

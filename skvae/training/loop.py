@@ -21,7 +21,7 @@ from skvae.training.config import TrainingConfig, TrainingResult
 from skvae.training.data import Batch, Data, Source, as_source, device_and_dtype
 from skvae.training.evaluation import evaluate, evaluate_terms
 from skvae.training.options import LossScale, loss_function
-from skvae.training.players import Players, non_finite_terms
+from skvae.training.players import Players, fill, non_finite_terms
 from skvae.training.seeding import draw_seed, generator_on, isolated_torch_seed
 from skvae.training.subnormals import flushed_subnormals
 
@@ -38,6 +38,7 @@ def train(
     validation_data: Data | None = None,
     callbacks: Sequence[Callback | Callable[[EpochLog], Any]] = (),
     resume_from: str | os.PathLike[str] | None = None,
+    optimizer_state: Sequence[Sequence[Tensor]] | None = None,
 ) -> TrainingResult:
     """Train a model in place.
 
@@ -70,6 +71,8 @@ def train(
         stopped, given the same model, data, generator and configuration; of the latter, the
         budget (``n_epochs``, ``max_steps``) may have changed. The random state of what is not
         torch's, and of generators that a ``DataLoader`` owns, is not in the file.
+    optimizer_state : sequence of sequence of Tensor, optional
+        That of an earlier result, for a model that learns on in another run.
 
     Returns
     -------
@@ -91,6 +94,8 @@ def train(
         run = _Run(model, data, config, generator, validation_data, callbacks, randomness)
         if resume_from is not None:
             run.resume(read_checkpoint(resume_from))
+        elif optimizer_state is not None:
+            run.players.set_state(optimizer_state)
         return run.run()
 
 
@@ -165,6 +170,7 @@ class _Run:
             self._fail("loss not finite after it", self.result.n_epochs)
         self.model.eval()
         self.result.n_steps = self.step
+        self.result.optimizer_state = self.players.state()
         return self.result
 
     def _ends_well(self) -> bool:
@@ -317,7 +323,7 @@ class _Run:
         """Return all that the run needs to go on; called by callbacks, after an epoch."""
         return {
             **self._identity(),
-            "optimizers": [player.optimizer.state() for player in self.players.players],
+            "optimizers": self.players.state(),
             "average": self.average,
             "best": self.best,
             "best_loss": self.best_loss,
@@ -350,10 +356,9 @@ class _Run:
         """Go on from a state that ``state`` gathered in an earlier run."""
         check_same_run(state, self._identity())
         self.model.load_state_dict(state["weights"])
-        for player, tensors in zip(self.players.players, state["optimizers"], strict=True):
-            _fill(player.optimizer.state(), tensors)
+        self.players.set_state(state["optimizers"])
         if self.average is not None:
-            _fill(self.average, state["average"])
+            fill(self.average, state["average"])
         if state["best"] is not None:
             self.best = [tensor.to(self.source.device) for tensor in state["best"]]
         self.best_loss, self.result.best_epoch = state["best_loss"], state["best_epoch"]
@@ -373,9 +378,3 @@ class _Run:
                 UserWarning,
                 stacklevel=3,
             )
-
-
-def _fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Overwrite tensors, wherever they are."""
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.copy_(value)

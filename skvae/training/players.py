@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,15 @@ class Players:
             for name in dict.fromkeys(owners.values())
         ]
 
+    def state(self) -> list[list[Tensor]]:
+        """Return the tensors of each player's optimizer."""
+        return [player.optimizer.state() for player in self.players]
+
+    def set_state(self, state: Sequence[Sequence[Tensor]]) -> None:
+        """Overwrite what ``state`` returns."""
+        for player, values in zip(self.players, state, strict=True):
+            fill(player.optimizer.state(), values)
+
     def differentiate(self, loss: LossResult, scale: float = 1.0) -> list[Player]:
         """Set the gradient of each player's loss in its own parameters, and in no others.
 
@@ -155,6 +164,12 @@ class Players:
         """Move the parameters of these players by one step of their optimizers."""
         for player in moving:
             player.optimizer.step(learning_rate * player.rate_factor)
+
+
+def fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Overwrite tensors, wherever they are."""
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 def non_finite_terms(loss: LossResult) -> list[str]:
