@@ -2,8 +2,6 @@
 
 from statistics import mean, stdev
 
-BEGIN, END = "<!-- tabular: begin -->", "<!-- tabular: end -->"
-
 ORDER = ("skvae", "ctgan", "sdv-gaussian-copula", "oracle", "bootstrap", "marginals")
 
 # Detection score, shape and trend as published, in the order of the paper's table.
@@ -44,14 +42,23 @@ def tables(content, datasets=None):
 
 
 def write(path, content):
-    """Put the tables between the markers of the file at `path`, or at its end."""
+    """Put the tables into their section of the file at `path`."""
+    put(
+        path,
+        "tabular",
+        "\n\n".join(["## Tabular synthesizers", _provenance(content), tables(content)]),
+    )
+
+
+def put(path, section, body):
+    """Put text between the markers of a section of the file at `path`, or at its end."""
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     text = path.read_text() if path.exists() else "# Results\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    body = "\n\n".join(["## Tabular synthesizers", _provenance(content), tables(content)])
-    path.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, rest = text.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    path.write_text(f"{before}{begin}\n{body}\n{end}{after}")
 
 
 def _dataset(content, name):
@@ -101,7 +108,7 @@ def _quality(rows, reference, published):
 
         def cell_of(name, digits, scale=1, scores=scores):
             values = [mean(scale * t[name] for t in ts) for ts in scores if name in ts[0]]
-            return _spread(values, digits)
+            return spread(values, digits)
 
         lines.append(
             [
@@ -118,7 +125,7 @@ def _quality(rows, reference, published):
     for label, (c2st, shape, trend) in published.items():
         errors = [f"{100 * (1 - score):.1f}" for score in (shape, trend)]
         lines.append([f"{label}, published", "5", *errors, "", f"{c2st:.3f}", *[""] * 6])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _cost(rows):
@@ -139,7 +146,7 @@ def _cost(rows):
 
         def column(name, digits, records=records):
             values = [record[name] for record in records]
-            return _spread(values, digits)
+            return spread(values, digits)
 
         def share(name, records=records):
             if peer is None:
@@ -148,7 +155,7 @@ def _cost(rows):
 
         def products(name, digits, records=records):
             values = [r["matrix_products"][name] for r in records if "matrix_products" in r]
-            return _spread(values, digits)
+            return spread(values, digits)
 
         lines.append(
             [
@@ -168,7 +175,7 @@ def _cost(rows):
                 column("peak_mb", 0),
             ]
         )
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _provenance(content):
@@ -193,14 +200,14 @@ def _flat(scores):
     return {k: v["mean"] if isinstance(v, dict) else v for k, v in scores.items()}
 
 
-def _spread(values, digits):
+def spread(values, digits):
     if not values:
         return "–"
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{spread}"
 
 
-def _markdown(rows):
+def markdown(rows):
     widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) + " |"
