@@ -149,9 +149,11 @@ class RunningScale(nn.Module):
             return self.value
         best = best.detach().clamp(min=self.minimum)
         # A batch gone wrong is skipped by the training loop, and must leave nothing here.
-        finite = torch.isfinite(best).all()
-        self.n_updates += finite
-        weight = (1 / self.n_updates.clamp(min=1)).clamp(min=1 / N_AVERAGED) * finite
+        finite = torch.isfinite(best)
+        if best.ndim:
+            finite = finite.all()
+        self.n_updates.add_(finite)
+        weight = finite / self.n_updates.clamp(1, N_AVERAGED)
         self.value.lerp_(torch.where(finite, best, self.value).to(self.value), weight)
         return best
 
@@ -220,8 +222,10 @@ class GaussianLikelihood(Likelihood):
         if self.scale is None:
             variance = self.get_buffer("fixed")
         else:
-            variance = self.scale(errors.mean() / n_features)
-        return -0.5 * (errors / variance + n_features * (variance.log() + self.constant))
+            variance = self.scale(errors.detach().mean() / n_features)
+        # Few operations on single numbers: in a small model they cost as much as the products.
+        offset = (variance.log() + self.constant) * (-0.5 * n_features)
+        return torch.addcmul(offset, errors, -0.5 / variance)
 
     def mean(self, x_hat: Tensor) -> Tensor:
         """Return the expected data: the output itself."""
