@@ -15,21 +15,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from skvae._assembly import assemble, choose_likelihood, choose_scale
 from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
 from skvae._random import private_random_state
-from skvae.models import (
-    LIKELIHOODS,
-    MODELS,
-    NETWORKS,
-    BernoulliLikelihood,
-    StepContext,
-    make_model,
-)
+from skvae.models import LIKELIHOODS, MODELS, NETWORKS, StepContext
 from skvae.models.mlp import ACTIVATIONS
 from skvae.models.noise import SharedNoise
 from skvae.models.vae import log_mean_exp
 from skvae.models.zoo import check_hyper_parameters, is_conditional, learns_from_labels
-from skvae.rows import RowFormat, flat
+from skvae.rows import Labels, RowFormat, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
 from skvae.streams import RowStream, is_stream
@@ -45,6 +39,16 @@ MAX_SAMPLER_ROWS = 10_000
 CHUNK_ROWS = 4096
 # Latents scored at a time.
 SCORE_LATENTS = 16_384
+# What a module of one's own must bring.
+MODEL_METHODS = (
+    "training_loss",
+    "build",
+    "embed",
+    "decode_mean",
+    "draw_latents",
+    "log_weights",
+    "finalize",
+)
 
 
 class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
@@ -362,7 +366,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             self._optimizer_state = [
                 [t.numpy(force=True) for t in p] for p in result.optimizer_state
             ]
-        self._settle(model, data, int(seeds[2]), n_rows)
+        self._settle(model, data, int(seeds[2]), n_rows, whole=not n_epochs)
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._keep_history(result)
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
@@ -454,7 +458,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
         Z = self.sampler_.sample(int(n_samples), random_state=rng)
         if self._conditional and y is None:
-            y = rng.choice(self.classes_, size=int(n_samples), p=self._class_frequencies)
+            y = rng.choice(self.classes_, size=int(n_samples), p=self._labels.frequencies)
         elif y is not None and np.ndim(y) == 0:
             y = np.full(int(n_samples), y)
         return self._format.restore(
@@ -559,7 +563,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 )
             check_hyper_parameters(self._model_class(), self.model_params or {})
         elif isinstance(self.model, torch.nn.Module):
-            for method in ("training_loss", "embed", "decode_mean"):
+            for method in MODEL_METHODS:
                 if not hasattr(self.model, method):
                     raise TypeError(
                         f"model={type(self.model).__name__} has no method {method!r}: derive it "
@@ -593,45 +597,29 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
 
     def _new_spec(self, rows: np.ndarray, y, stream: RowStream | None) -> dict:
         """Decide what depends on the data: shapes, scaling, likelihood, labels."""
-        input_shape = self._format.input_shape
-        likelihood = self.likelihood
-        if likelihood == "auto":
-            binary = bool(np.isin(rows, (0, 1)).all()) and rows.min() != rows.max()
-            likelihood = "bernoulli" if binary else "gaussian"
-        if likelihood == "bernoulli" and not (rows.min() >= 0 and rows.max() <= 1):
-            raise ValueError(
-                f"likelihood='bernoulli' needs values in [0, 1], found {rows.min():g} to "
-                f"{rows.max():g}. Rescale X, or take likelihood='gaussian'."
-            )
-        kind = self._scale_kind(likelihood)
+        likelihood = choose_likelihood(self.likelihood, rows)
         if stream is None:
             moments = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64)
         else:
             moments = stream.mean, stream.variance
-        self._format.set_scale(*moments, kind)
+        self._format.set_scale(*moments, choose_scale(self.scale, likelihood))
         self.mean_, self.scale_ = self._format.mean_, self._format.scale_
-        self._conditional = is_conditional(self._model_class())
+        model_class = self._model_class()
+        self._conditional = is_conditional(model_class)
         if self._conditional and y is None:
             raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
-        self._labelled = y is not None and learns_from_labels(self._model_class())
-        if self._labelled:
-            if stream is None:
-                self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
-            else:
-                self.classes_, counts = stream.classes, stream.counts
-            self._class_frequencies = counts / counts.sum()
-        network = self.network
-        if network == "auto":
-            network = "mlp" if len(input_shape) == 1 else "conv"
+        self._labels = None
+        if y is not None and learns_from_labels(model_class):
+            counted = np.unique(np.asarray(y), return_counts=True)
+            self._labels = Labels(*counted if stream is None else (stream.classes, stream.counts))
+            self.classes_ = self._labels.classes
         sizes = self.hidden_layer_sizes
         return {
-            "name": self.model
-            if isinstance(self.model, (str, type))
-            else copy.deepcopy(self.model),
-            "input_shape": input_shape,
+            "model": self.model if isinstance(self.model, type) else copy.deepcopy(self.model),
+            "input_shape": self._format.input_shape,
             "latent_dim": self.n_components,
             "likelihood": copy.deepcopy(likelihood),
-            "network": network,
+            "network": self.network,
             "hidden_layer_sizes": None if sizes is None else tuple(int(s) for s in sizes),
             "activation": self.activation,
             "encoder": copy.deepcopy(self.encoder),
@@ -639,14 +627,6 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             "n_classes": len(self.classes_) if self._conditional else None,
             "params": dict(self.model_params or {}),
         }
-
-    def _scale_kind(self, likelihood) -> str | None:
-        if self.scale == "auto":
-            real_line = likelihood in ("gaussian", "gaussian_per_feature", "laplace")
-            return "global" if real_line else None
-        if self.scale is not None and likelihood == "bernoulli":
-            raise ValueError(f"scale={self.scale!r} takes data out of [0, 1]: take scale='auto'.")
-        return self.scale
 
     def _model_class(self) -> type:
         if isinstance(self.model, str):
@@ -656,63 +636,24 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
     def _build_model(self, spec: dict, seed: int, sample: torch.Tensor | None = None):
         """Build the module of a spec on the CPU, and keep the spec for dumps."""
         self._spec = spec
-        shape = spec["input_shape"]
         if sample is None:
-            sample = torch.zeros(2, *shape)
+            sample = torch.zeros(2, *spec["input_shape"])
         with isolated_torch_seed(seed):
-            if isinstance(spec["name"], torch.nn.Module):
-                model = copy.deepcopy(spec["name"]).float()
-            else:
-                model = self._assemble(spec)
-            model.build(sample)
-            _start_at_the_mean(model, sample)
+            model = assemble(spec, sample)
         with torch.no_grad():
             self._latent_dim = model.eval().embed(sample[:1]).shape[1]
         return model
 
-    @staticmethod
-    def _assemble(spec: dict):
-        likelihood = spec["likelihood"]
-        if isinstance(likelihood, str):
-            likelihood = LIKELIHOODS[likelihood](spec["input_shape"])
-        n_inputs = spec["latent_dim"] + (spec["n_classes"] or 0)
-        return make_model(
-            spec["name"],
-            spec["input_shape"],
-            spec["latent_dim"],
-            likelihood=copy.deepcopy(likelihood),
-            network=spec["network"],
-            hidden_layer_sizes=spec["hidden_layer_sizes"],
-            activation=spec["activation"],
-            encoder=_made(spec["encoder"], spec["input_shape"]),
-            decoder=_made(spec["decoder"], n_inputs, spec["input_shape"]),
-            n_classes=spec["n_classes"],
-            **spec["params"],
-        )
-
     def _to_data(self, rows: np.ndarray, y, device) -> tuple[torch.Tensor, ...]:
         """Return the tensors to train on: rows, and labels where the model takes them."""
         data = (self._format.to_tensor(rows).to(device),)
-        if not self._labelled:
+        if self._labels is None:
             return data
-        return *data, self._to_codes(y, len(rows)).to(device)
+        return *data, self._labels.to_codes(y, len(rows)).to(device)
 
     def _to_batch(self, rows: np.ndarray, y) -> tuple[torch.Tensor, ...]:
         """Return a batch of a stream as the model takes it."""
         return self._to_data(self._read(rows), y, torch.device("cpu"))
-
-    def _to_codes(self, y, n_rows: int) -> torch.Tensor:
-        """Return labels as positions in ``classes_``."""
-        y = np.asarray(y)
-        if y.shape != (n_rows,):
-            raise ValueError(f"y has shape {y.shape}, expected ({n_rows},): a label for each row.")
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds {unknown[:5].tolist()}, which fit did not see. The classes are "
-                f"{self.classes_.tolist()}."
-            )
-        return torch.from_numpy(np.searchsorted(self.classes_, y))
 
     def _training_config(self, n_rows: int, n_epochs: int | None) -> TrainingConfig:
         once = n_epochs is not None  # a pass of partial_fit
@@ -741,17 +682,18 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         state = getattr(self, "_optimizer_state", None)
         return state and [[torch.tensor(array) for array in player] for player in state]
 
-    def _settle(self, model, data: tuple[torch.Tensor, ...], seed: int, n_rows: int) -> None:
+    def _settle(self, model, data, seed: int, n_rows: int, whole: bool) -> None:
         """Let the model take stock of the rows with its final weights.
 
-        The scale of the likelihood becomes that of the whole data, not of the last batches.
+        If they are the ``whole`` data, the scale of the likelihood becomes theirs, and is no longer
+        an average over the last batches.
         """
         model.eval()
         rows = self._some_rows(data, seed)
         with torch.no_grad(), isolated_torch_seed(seed):
             model.finalize(rows[0])
             likelihood = getattr(model, "likelihood", None)
-            if likelihood is None:
+            if likelihood is None or not whole:
                 return
             likelihood.forget_scale()
             likelihood.train()
@@ -805,7 +747,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         parameter = next(model.parameters())
         codes = None
         if y is not None and self._conditional:
-            codes = self._to_codes(y, len(Z)).to(parameter.device)
+            codes = self._labels.to_codes(y, len(Z)).to(parameter.device)
         elif y is not None:
             raise ValueError(f"y was given, but model={self.model!r} does not decode by labels.")
         out = np.empty((len(Z), self.n_features_in_), self._format.dtype)
@@ -817,19 +759,3 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 decode = model.decode_mean if noise_seed is None else model.decode_draw
                 out[part] = self._format.to_rows(decode(z, *labels))
         return out
-
-
-def _start_at_the_mean(model, sample: torch.Tensor) -> None:
-    """Let built-in decoders of logits begin with the frequencies of ones; other data is centred."""
-    decoder = getattr(model, "decoder", None)
-    if isinstance(getattr(model, "likelihood", None), BernoulliLikelihood) and hasattr(
-        decoder, "start_at"
-    ):
-        decoder.start_at(torch.logit(sample.mean(0), eps=0.01))
-
-
-def _made(network, *arguments):
-    """Return a copy of a module, or what a factory makes of the arguments."""
-    if network is None or isinstance(network, torch.nn.Module):
-        return copy.deepcopy(network)
-    return network(*arguments)

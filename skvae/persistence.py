@@ -53,6 +53,7 @@ _CLASSES = {
     "TwoStageSampler": "skvae.samplers",
     "VampSampler": "skvae.samplers",
     "GaussianMixture": "sklearn.mixture",
+    "Labels": "skvae.rows",
     "RowFormat": "skvae.rows",
 }
 

@@ -72,6 +72,34 @@ class RowFormat:
         return rows.reshape(len(rows), *self.row_shape)
 
 
+class Labels:
+    """The labels that a fit saw.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    counts : ndarray of shape (n_classes,)
+        Rows of each.
+    """
+
+    def __init__(self, classes: np.ndarray, counts: np.ndarray) -> None:
+        self.classes, self.frequencies = classes, counts / counts.sum()
+
+    def to_codes(self, y, n_rows: int) -> torch.Tensor:
+        """Return labels as positions in ``classes``, int64 of shape (n_rows,)."""
+        y = np.asarray(y)
+        if y.shape != (n_rows,):
+            raise ValueError(f"y has shape {y.shape}, expected ({n_rows},): a label for each row.")
+        unknown = np.setdiff1d(y, self.classes)
+        if len(unknown):
+            raise ValueError(
+                f"y holds {unknown[:5].tolist()}, which fit did not see. The classes are "
+                f"{self.classes.tolist()}."
+            )
+        return torch.from_numpy(np.searchsorted(self.classes, y))
+
+
 def flat(X):
     """Return images as flat rows; anything else as it is."""
     if isinstance(X, torch.Tensor):

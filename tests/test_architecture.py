@@ -39,6 +39,7 @@ FLOORS = {
     "streams": 2,
     "tabular": 2,
     # what the doors share
+    "_assembly": 3,
     "_estimator": 3,
     "config": 3,
     "persistence": 3,

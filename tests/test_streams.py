@@ -87,7 +87,7 @@ def test_labels_come_with_the_stream(digits):
     X, y = digits
     fitted = embedder(model="conditional").fit(Pictures(X, y))
     assert fitted.classes_.tolist() == list(range(10))
-    np.testing.assert_allclose(fitted._class_frequencies, np.bincount(y) / len(y))
+    np.testing.assert_allclose(fitted._labels.frequencies, np.bincount(y) / len(y))
     assert fitted.sample(3, y=7).shape == (3, 64)
 
 

@@ -1,0 +1,100 @@
+"""From parameters and rows to a torch module for ``VAEEmbedder``."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from skvae.models import LIKELIHOODS, BernoulliLikelihood, make_model
+
+
+def choose_likelihood(likelihood, rows: np.ndarray):
+    """Return the likelihood that a parameter stands for, given flat rows.
+
+    Raises
+    ------
+    ValueError
+        The rows are not what the likelihood is for.
+    """
+    lowest, highest = rows.min(), rows.max()
+    if likelihood == "auto":
+        binary = lowest != highest and bool(np.isin(rows, (0, 1)).all())
+        return "bernoulli" if binary else "gaussian"
+    if likelihood == "bernoulli" and not (lowest >= 0 and highest <= 1):
+        raise ValueError(
+            f"likelihood='bernoulli' needs values in [0, 1], found {lowest:g} to {highest:g}. "
+            "Rescale X, or take likelihood='gaussian'."
+        )
+    return likelihood
+
+
+def choose_scale(scale: str | None, likelihood) -> str | None:
+    """Return how rows are scaled, "global", "per_feature" or None, for a likelihood.
+
+    Raises
+    ------
+    ValueError
+        The likelihood does not bear the scale asked for.
+    """
+    if scale == "auto":
+        real_line = likelihood in ("gaussian", "gaussian_per_feature", "laplace")
+        return "global" if real_line else None
+    if scale is not None and likelihood == "bernoulli":
+        raise ValueError(f"scale={scale!r} takes data out of [0, 1]: take scale='auto'.")
+    return scale
+
+
+def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:
+    """Build the module of a spec, from torch's default generator.
+
+    Parameters
+    ----------
+    spec : dict
+        ``model`` (a name, class or module), ``input_shape``, ``latent_dim``, ``likelihood`` (a
+        name or module), ``network``, ``hidden_layer_sizes``, ``activation``, ``encoder`` and
+        ``decoder`` (a module, function or None), ``n_classes`` and ``params``.
+    sample : Tensor of shape (batch, *input_shape)
+        Rows to build it on.
+    """
+    if isinstance(spec["model"], torch.nn.Module):
+        model = copy.deepcopy(spec["model"]).float()
+    else:
+        model = _from_parts(spec)
+    model.build(sample)
+    # Decoders of logits begin with the frequencies of ones; other data is centred.
+    decoder = getattr(model, "decoder", None)
+    logits = isinstance(getattr(model, "likelihood", None), BernoulliLikelihood)
+    if logits and hasattr(decoder, "start_at"):
+        decoder.start_at(torch.logit(sample.mean(0), eps=0.01))
+    return model
+
+
+def _from_parts(spec: dict) -> torch.nn.Module:
+    shape, likelihood, network = spec["input_shape"], spec["likelihood"], spec["network"]
+    if isinstance(likelihood, str):
+        likelihood = LIKELIHOODS[likelihood](shape)
+    if network == "auto":
+        network = "mlp" if len(shape) == 1 else "conv"
+    n_inputs = spec["latent_dim"] + (spec["n_classes"] or 0)
+    return make_model(
+        spec["model"],
+        shape,
+        spec["latent_dim"],
+        likelihood=copy.deepcopy(likelihood),
+        network=network,
+        hidden_layer_sizes=spec["hidden_layer_sizes"],
+        activation=spec["activation"],
+        encoder=_made(spec["encoder"], shape),
+        decoder=_made(spec["decoder"], n_inputs, shape),
+        n_classes=spec["n_classes"],
+        **spec["params"],
+    )
+
+
+def _made(network, *arguments):
+    """Return a copy of a module, or what a function makes of the arguments."""
+    if network is None or isinstance(network, torch.nn.Module):
+        return copy.deepcopy(network)
+    return network(*arguments)
