@@ -7,27 +7,15 @@ import copy
 import numpy as np
 import torch
 
-from skvae.models import LIKELIHOODS, BernoulliLikelihood, make_model
+from skvae.models import LIKELIHOODS, make_model
 
 
 def choose_likelihood(likelihood, rows: np.ndarray):
-    """Return the likelihood that a parameter stands for, given flat rows.
-
-    Raises
-    ------
-    ValueError
-        The rows are not what the likelihood is for.
-    """
-    lowest, highest = rows.min(), rows.max()
-    if likelihood == "auto":
-        binary = lowest != highest and bool(np.isin(rows, (0, 1)).all())
-        return "bernoulli" if binary else "gaussian"
-    if likelihood == "bernoulli" and not (lowest >= 0 and highest <= 1):
-        raise ValueError(
-            f"likelihood='bernoulli' needs values in [0, 1], found {lowest:g} to {highest:g}. "
-            "Rescale X, or take likelihood='gaussian'."
-        )
-    return likelihood
+    """Return the likelihood that a parameter stands for, given flat rows."""
+    if likelihood != "auto":
+        return likelihood
+    binary = rows.min() != rows.max() and bool(np.isin(rows, (0, 1)).all())
+    return "bernoulli" if binary else "gaussian"
 
 
 def choose_scale(scale: str | None, likelihood) -> str | None:
@@ -63,11 +51,9 @@ def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:
     else:
         model = _from_parts(spec)
     model.build(sample)
-    # Decoders of logits begin with the frequencies of ones; other data is centred.
-    decoder = getattr(model, "decoder", None)
-    logits = isinstance(getattr(model, "likelihood", None), BernoulliLikelihood)
-    if logits and hasattr(decoder, "start_at"):
-        decoder.start_at(torch.logit(sample.mean(0), eps=0.01))
+    # Built-in decoders begin with the mean row, or with the frequencies of ones.
+    if hasattr(getattr(model, "decoder", None), "start_at"):
+        model.decoder.start_at(model.likelihood.start(sample))
     return model
 
 

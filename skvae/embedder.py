@@ -82,8 +82,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         What the decoder says of the data: ``"gaussian"`` (variance of greatest likelihood),
         ``"gaussian_per_feature"`` (a variance learnt for each feature), ``"gaussian_unit"``
         (variance one), ``"laplace"``, ``"bernoulli"`` (data in [0, 1]), ``"ms_ssim"`` (images), or
-        a module of ``skvae.models``. ``"auto"`` is Bernoulli for data of zeros and ones, and
-        Gaussian otherwise.
+        a module of ``skvae.models``, such as ``MixedLikelihood`` for rows with one-hot parts.
+        ``"auto"`` is Bernoulli for data of zeros and ones, and Gaussian otherwise.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of rows that are flattened images. Arrays of
         more than two dimensions tell it themselves.
@@ -351,6 +351,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             model = self._build_model(spec, int(seeds[0]), sample).to(device)
         choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
         data = self._to_data(rows, y, device)
+        if getattr(model, "likelihood", None) is not None:
+            model.likelihood.check(data[0])
         n_rows = len(rows) if stream is None else stream.n_rows
         result = self._train(
             model,

@@ -21,7 +21,7 @@ from torch import nn
 
 import skvae
 from skvae import VAEEmbedder
-from skvae.models import VAE, GaussianLikelihood, LaplaceLikelihood
+from skvae.models import VAE, GaussianLikelihood, LaplaceLikelihood, MixedLikelihood
 from skvae.samplers import GaussianMixtureSampler
 
 
@@ -142,7 +142,8 @@ class TestLikelihoods:
         assert (embedder.score_samples(X) < 0).all()  # log probabilities
 
     @pytest.mark.parametrize(
-        "likelihood", ["gaussian", "gaussian_per_feature", "gaussian_unit", "laplace"]
+        "likelihood",
+        ["gaussian", "gaussian_per_feature", "gaussian_unit", "laplace"],
     )
     def test_each_by_name(self, likelihood, digits):
         embedder = small(likelihood=likelihood, max_epochs=2).fit(digits[0][:200])
@@ -153,6 +154,21 @@ class TestLikelihoods:
         embedder = small(likelihood=mine).fit(digits[0][:100])
         assert type(embedder.model_.likelihood) is LaplaceLikelihood
         assert embedder.model_.likelihood is not mine
+
+    def test_one_hot_parts_stay_one_hot(self):
+        rng = np.random.default_rng(0)
+        level = rng.integers(3, size=400)
+        number = level + 0.1 * rng.normal(size=400)
+        X = np.column_stack([number, np.eye(3)[level]])
+        embedder = small(likelihood=MixedLikelihood([1, 3]), max_epochs=80, learning_rate=0.01).fit(
+            X
+        )
+        rows = pickle.loads(pickle.dumps(embedder)).sample(300, noise=True, random_state=0)
+        assert (rows[:, 1:].sum(1) == 1).all()
+        assert set(np.unique(rows[:, 1:])) == {0.0, 1.0}
+        assert np.corrcoef(rows[:, 0], rows[:, 1:] @ np.arange(3))[0, 1] > 0.8
+        with pytest.raises(ValueError, match="one"):
+            small(likelihood=MixedLikelihood([1, 3])).fit(X + 0.5)
 
     def test_the_variance_is_that_of_the_reconstructions(self, digits):
         X = digits[0]
@@ -188,6 +204,17 @@ class TestContainers:
         X = np.random.default_rng(0).random((20, *shape))
         embedder = small(network=network, max_epochs=1, hidden_layer_sizes=(4, 8)).fit(X)
         assert embedder.sample(3).shape == (3, *shape)
+
+    def test_structural_similarity_of_images(self, digits):
+        embedder = small(
+            n_components=8,
+            likelihood="ms_ssim",
+            image_shape=(8, 8),
+            network="mlp",
+            hidden_layer_sizes=(256,),
+            max_epochs=10,
+        ).fit(digits[0])
+        assert np.mean((embedder.reconstruct(digits[0]) - digits[0]) ** 2) < 0.05
 
     def test_flat_images_are_told_their_shape(self, digits):
         X = digits[0][:60]

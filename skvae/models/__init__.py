@@ -34,8 +34,10 @@ from skvae.models.likelihoods import (
     LikelihoodType,
     log_likelihood,
 )
+from skvae.models.mixed import MixedLikelihood
 from skvae.models.mlp import MLPDecoder, MLPEncoder
 from skvae.models.mmd import WAE, InfoVAE, maximum_mean_discrepancy
+from skvae.models.ms_ssim import MSSSIMLikelihood
 from skvae.models.poincare import PoincareOutput, PoincareVAE
 from skvae.models.quantized import VQVAE, QuantizedAE, QuantizedEncodeOutput, QuantizedOutput
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
@@ -111,6 +113,8 @@ __all__ = [
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
+    "MSSSIMLikelihood",
+    "MixedLikelihood",
     "ModelOutput",
     "PoincareOutput",
     "PoincareVAE",
