@@ -189,6 +189,12 @@ class _Packer:
             if "callbacks" in state:
                 state["callbacks"] = None
             return {"$object": name, "state": self.pack(state)}
+        if callable(value):  # functions, classes, torch modules
+            raise TypeError(
+                f"Cannot save {getattr(value, '__qualname__', name)}: a file of skvae.save holds "
+                "no code. Name the model, the networks and the likelihood by strings, or use "
+                "joblib.dump, which keeps modules and functions of your own."
+            )
         raise TypeError(
             f"Cannot save an object of type {type(value).__module__}.{name}: {value!r}. Use "
             "joblib.dump, or plain values for the estimator's parameters."

@@ -8,10 +8,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 
 import skvae
-from skvae import TVAESynthesizer
+from skvae import TVAESynthesizer, VAEEmbedder
+from skvae.models import VAE
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,25 @@ def test_failed_save_leaves_the_old_file(table, tmp_path):
         skvae.save(saved, path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.skvae"]
+
+
+class _OwnVAE(VAE):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"model": _OwnVAE}, "_OwnVAE"),
+        ({"encoder": torch.nn.Linear(4, 3)}, "Linear"),
+        ({"encoder": lambda shape: torch.nn.Linear(4, 3)}, "<lambda>"),
+    ],
+    ids=["model", "module", "function"],
+)
+def test_code_of_ones_own_is_named_as_what_stands_in_the_way(params, name, tmp_path):
+    embedder = VAEEmbedder(2, max_epochs=1, **params).fit(np.random.default_rng(0).random((20, 4)))
+    with pytest.raises(TypeError, match=rf"Cannot save [\w.]*{name}: .*no code.*joblib\.dump"):
+        skvae.save(embedder, tmp_path / "model.skvae")
 
 
 class _Exploding:
