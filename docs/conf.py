@@ -14,7 +14,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
 ]
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates"]
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections state the types
