@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 from numbers import Integral, Real
 
@@ -22,7 +21,12 @@ from skvae.models import LIKELIHOODS, MODELS, NETWORKS, StepContext
 from skvae.models.mlp import ACTIVATIONS
 from skvae.models.noise import SharedNoise
 from skvae.models.vae import log_mean_exp
-from skvae.models.zoo import check_hyper_parameters, is_conditional, learns_from_labels
+from skvae.models.zoo import (
+    check_hyper_parameters,
+    check_model_name,
+    is_conditional,
+    learns_from_labels,
+)
 from skvae.rows import Labels, RowFormat, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
@@ -31,14 +35,22 @@ from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
 
 # Rows that a new model is built on: some take their start from them.
 BUILD_ROWS = 512
-# Rows that a new model is built on: some take their start from them.
-BUILD_ROWS = 512
 # Latents from which a sampler learns, and rows over which a likelihood's scale is settled.
 MAX_SAMPLER_ROWS = 10_000
-# Rows encoded or decoded at a time.
-CHUNK_ROWS = 4096
+# Rows encoded or decoded at a time: what passes between layers stays in the cache.
+CHUNK_ROWS = 1024
 # Latents scored at a time.
 SCORE_LATENTS = 16_384
+# Parameters that a module of one's own makes void.
+MODEL_PARTS = (
+    "model_params",
+    "encoder",
+    "decoder",
+    "network",
+    "hidden_layer_sizes",
+    "activation",
+    "likelihood",
+)
 # What a module of one's own must bring.
 MODEL_METHODS = (
     "training_loss",
@@ -500,8 +512,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
     def score_samples(self, X, *, n_draws=64):
         """Lower bound on the log density of each row, in nats, in the units of the data.
 
-        The importance-weighted bound [2]_ (eq. 8) for models with a density; for the others the
-        log likelihood of the row given its own code, which is no bound.
+        The importance-weighted bound (Burda et al. 2016, eq. 8) for models with a density; for the
+        others the log likelihood of the row given its own code, which is no bound.
 
         Parameters
         ----------
@@ -555,29 +567,30 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
 
     def _check_combinations(self) -> None:
         """Refuse parameters that do not go together, or that the model does not take."""
-        if isinstance(self.model, str):
-            if self.model not in MODELS:
-                near = difflib.get_close_matches(self.model, MODELS, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"model={self.model!r} is not in the zoo.{hint} It holds {sorted(MODELS)}; a "
-                    "module or a class of your own serves as well."
-                )
-            check_hyper_parameters(self._model_class(), self.model_params or {})
-        elif isinstance(self.model, torch.nn.Module):
-            for method in MODEL_METHODS:
-                if not hasattr(self.model, method):
-                    raise TypeError(
-                        f"model={type(self.model).__name__} has no method {method!r}: derive it "
-                        "from skvae.models.VAE, AE or BaseAutoencoder."
-                    )
-            if self.model_params:
-                raise ValueError("model_params is for models of the zoo; model is a module.")
+        if isinstance(self.model, torch.nn.Module):
+            self._check_own_module()
         else:
+            check_model_name(self.model)
             check_hyper_parameters(self._model_class(), self.model_params or {})
         sizes = self.hidden_layer_sizes
         if sizes is not None and not all(isinstance(s, Integral) and s > 0 for s in sizes):
             raise ValueError(f"hidden_layer_sizes must be whole numbers above 0, got {sizes!r}.")
+
+    def _check_own_module(self) -> None:
+        for method in MODEL_METHODS:
+            if not hasattr(self.model, method):
+                raise TypeError(
+                    f"model={type(self.model).__name__} has no method {method!r}: derive it from "
+                    "skvae.models.VAE, AE or BaseAutoencoder."
+                )
+        defaults = type(self)().get_params()
+        for name in MODEL_PARTS:
+            value = getattr(self, name)
+            if value is not None and value != defaults[name]:
+                raise ValueError(
+                    f"{name}={value!r} was given, but model={type(self.model).__name__}(...) is a "
+                    f"module that brings its own. Leave {name} out, or give the class."
+                )
 
     def _read(self, X, *, reset: bool = False) -> np.ndarray:
         """Check rows as scikit-learn does; return them flat, float64 or float32."""
@@ -759,5 +772,5 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 z = torch.from_numpy(np.ascontiguousarray(Z[part])).to(parameter)
                 labels = () if codes is None else (codes[part],)
                 decode = model.decode_mean if noise_seed is None else model.decode_draw
-                out[part] = self._format.to_rows(decode(z, *labels))
+                self._format.to_rows(decode(z, *labels), out[part])
         return out

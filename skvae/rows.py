@@ -58,12 +58,11 @@ class RowFormat:
         scaled /= self.scale_
         return torch.from_numpy(scaled).to(dtype).view(len(rows), *self.input_shape)
 
-    def to_rows(self, x: torch.Tensor) -> np.ndarray:
-        """Return what networks gave as flat rows in the units of the data."""
-        rows = x.flatten(1).cpu().numpy().astype(np.float64)
-        rows *= self.scale_
-        rows += self.mean_
-        return rows.astype(self.dtype, copy=False)
+    def to_rows(self, x: torch.Tensor, out: np.ndarray) -> None:
+        """Write what networks gave as flat rows in the units of the data."""
+        # One pass that changes the type too, and one in place.
+        np.multiply(x.flatten(1).cpu().numpy(), self.scale_, out=out, casting="same_kind")
+        np.add(out, self.mean_, out=out, casting="same_kind")
 
     def restore(self, rows: np.ndarray):
         """Return flat rows in the shape and container that fit saw."""

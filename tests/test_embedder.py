@@ -294,10 +294,19 @@ class TestOwnNetworks:
 
     def test_a_model_of_ones_own(self, digits):
         model = VAE(nn.Linear(64, 8), nn.Linear(3, 64), 3, likelihood=GaussianLikelihood())
-        embedder = small(model=model).fit(digits[0])
+        embedder = VAEEmbedder(model=model, max_epochs=3, random_state=0).fit(digits[0])
         assert embedder.transform(digits[0]).shape == (1797, 3)
         again = pickle.loads(pickle.dumps(embedder))
         np.testing.assert_array_equal(again.transform(digits[0]), embedder.transform(digits[0]))
+
+    @pytest.mark.parametrize(
+        "params", [{"likelihood": "bernoulli"}, {"network": "conv"}, {"model_params": {"beta": 2}}]
+    )
+    def test_parameters_that_it_makes_void_are_refused(self, params, digits):
+        model = VAE(nn.Linear(64, 8), nn.Linear(3, 64), 3)
+        (name,) = params
+        with pytest.raises(ValueError, match=f"{name}=.* was given, but model=VAE"):
+            VAEEmbedder(model=model, **params).fit(digits[0])
 
     def test_a_class_of_ones_own(self, digits):
         embedder = small(model=Halved, model_params={"share": 0.25}).fit(digits[0])
@@ -305,7 +314,7 @@ class TestOwnNetworks:
 
     def test_what_is_no_model_is_refused(self, digits):
         with pytest.raises(TypeError, match="model=Linear has no method 'training_loss'"):
-            small(model=nn.Linear(64, 2)).fit(digits[0])
+            VAEEmbedder(model=nn.Linear(64, 2)).fit(digits[0])
 
 
 class Halved(VAE):
@@ -430,7 +439,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"model": "beta_vea"}, "model='beta_vea' is not in the zoo. Did you mean 'beta"),
+            ({"model": "beta_vae"}, r"model='beta_vae' is not in the zoo. Did you mean 'beta'\?"),
+            ({"model": "vamq"}, r"model='vamq' is not in the zoo. Did you mean 'vamp'\?"),
             ({"model_params": {"beta": 2}}, "model_params has 'beta', which VAE does not take"),
             (
                 {"model": "beta", "model_params": {"bta": 2}},
@@ -440,6 +450,7 @@ class TestErrors:
             ({"n_components": 0}, "The 'n_components' parameter of VAEEmbedder must be an int"),
             ({"sampler": "vamp"}, "sampler='vamp' does not go with VAE"),
             ({"model": "ae", "sampler": "normal"}, "sampler='normal' does not go with AE"),
+            ({"model": "vq", "sampler": "normal"}, "sampler='normal' does not go with VQVAE"),
             ({"device": "nowhere"}, "device='nowhere' cannot be used"),
         ],
     )

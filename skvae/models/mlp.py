@@ -100,7 +100,7 @@ class MLPDecoder(nn.Module):
         self.layers = nn.Sequential(*hidden_layers(widths, activation), last)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Map (batch, latent_dim) to (batch, *output_shape)."""
+        """Map (batch, latent_dim) to (batch, ...), rows of the shape of the output."""
         return self.layers(z).view(len(z), *self.output_shape)
 
     @torch.no_grad()

@@ -88,7 +88,7 @@ class KernelMetric:
         self.floor = regularization * torch.eye(size).to(centroids)
 
     def kernels(self, z: Tensor) -> Tensor:
-        """Return exp(-|z - c_i|^2 / T^2), (n, n_centroids), for points (n, latent_dim)."""
+        """Return ``exp(-|z - c_i|^2 / T^2)``, (n, n_centroids), for points (n, latent_dim)."""
         squares = self.centroids.square().sum(1) + z.square().sum(1, keepdim=True)
         # Rounding may leave the square of a small distance below zero.
         squares = torch.addmm(squares, z, self.centroids.mT, alpha=-2).clamp(min=0)

@@ -105,6 +105,21 @@ def learns_from_labels(model: type[nn.Module]) -> bool:
     return is_conditional(model) or issubclass(model, AdaGVAE)
 
 
+def check_model_name(name: str | type[nn.Module]) -> None:
+    """Raise ValueError for a name that the zoo does not hold; classes pass."""
+    if not isinstance(name, str) or name in MODELS:
+        return
+    # "BetaVAE" and "beta_vae" are the class of "beta".
+    plain = name.lower().replace("_", "").replace("-", "")
+    classes = {cls.__name__.lower(): key for key, cls in MODELS.items()}
+    near = [classes[plain]] if plain in classes else difflib.get_close_matches(name, MODELS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"model={name!r} is not in the zoo.{hint} It holds {sorted(MODELS)}; a module or a class "
+        "of your own serves as well."
+    )
+
+
 def check_hyper_parameters(model: type[nn.Module], given: dict[str, Any]) -> None:
     """Raise ValueError for a parameter that a model does not have."""
     known = list(hyper_parameters(model))

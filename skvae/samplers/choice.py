@@ -48,7 +48,7 @@ def choose_sampler(
         wrong = "draws latents of another kind of model"
     elif right in CURVED and name != right:
         wrong = "knows nothing of the curved space that this model's latents live on"
-    elif name == "normal" and right == "gaussian_mixture":
+    elif name == "normal" and right in ("codes", "gaussian_mixture"):
         wrong = "is a prior that this model's latents were never drawn to"
     if wrong:
         raise ValueError(
