@@ -256,12 +256,8 @@ class HRQVAE(QuantizedAE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
-        output : HRQVAEOutput
-            What ``forward`` returned for them.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
+        x, output, likelihood
+            As for ``AE.compute_loss``.
         context : StepContext, optional
             Where in a training run this is; its ``beta`` is a factor on the divergence, and its
             ``free_nats`` are free.

@@ -92,16 +92,12 @@ class IWAE(VAE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
+        x, likelihood, context
+            As for ``VAE.compute_loss``.
         output : VAEOutput
-            What ``forward`` returned for them, of ``n_draws`` latents a row.
+            What ``forward`` returned, of ``n_draws`` latents a row.
         beta : float, default=1
             Exponent of the ratio of prior to posterior in a weight.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
-        context : StepContext, optional
-            Where in a training run this is.
 
         Returns
         -------

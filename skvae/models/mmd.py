@@ -177,16 +177,12 @@ class InfoVAE(VAE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
+        x, likelihood, context
+            As for ``VAE.compute_loss``.
         output : VAEOutput
-            What ``forward`` returned for them; the discrepancy is that of the first latent of each.
+            What ``forward`` returned; the discrepancy is that of the first latent of each row.
         beta : float, default=1
             Factor on both regularising terms.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
-        context : StepContext, optional
-            Where in a training run this is.
 
         Returns
         -------
@@ -275,14 +271,8 @@ class WAE(AE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
-        output : AEOutput
-            What ``forward`` returned for them.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
-        context : StepContext, optional
-            Where in a training run this is.
+        x, output, likelihood, context
+            As for ``AE.compute_loss``.
 
         Returns
         -------

@@ -292,12 +292,8 @@ class VQVAE(QuantizedAE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
-        output : QuantizedOutput
-            What ``forward`` returned for them.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
+        x, output, likelihood
+            As for ``AE.compute_loss``.
         context : StepContext, optional
             Where in a training run this is; its ``beta`` is a factor on the commitment.
 

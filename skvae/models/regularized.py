@@ -109,14 +109,8 @@ class _RegularizedAE(AE):
 
         Parameters
         ----------
-        x : Tensor of shape (batch, ...)
-            The rows.
-        output : AEOutput
-            What ``forward`` returned for them.
-        likelihood : {"gaussian", "bernoulli"} or LikelihoodType, optional
-            Instead of the model's own; see ``log_likelihood``.
-        context : StepContext, optional
-            Where in a training run this is.
+        x, output, likelihood, context
+            As for ``AE.compute_loss``.
 
         Returns
         -------
