@@ -148,8 +148,9 @@ class Run:
 
     def begin(self) -> None:
         """Make the folder that of this run, with nothing of an earlier one."""
-        for name in (*RESULTS, CHECKPOINT):
+        for name in RESULTS:
             (self.folder / name).unlink(missing_ok=True)
+        self._drop_checkpoints()
         self.folder.mkdir(parents=True, exist_ok=True)
         params = self.estimator.get_params(deep=False)
         to_config(VAEEmbedder(**{**params, "callbacks": None, "verbose": 0}), self.folder / CONFIG)
@@ -181,8 +182,13 @@ class Run:
             figures = {**self._draw(), "seconds": round(time.perf_counter() - start, 1)}
             self._write_record(figures)
             save(self.estimator, self.folder / MODEL)  # the last: with it the run is complete
-        checkpoint.unlink(missing_ok=True)
+        self._drop_checkpoints()
         return figures
+
+    def _drop_checkpoints(self) -> None:
+        """Remove the checkpoint, and what a killed process had written of one."""
+        for file in (self.folder / CHECKPOINT, *self.folder.glob(f".{CHECKPOINT}.*")):
+            file.unlink(missing_ok=True)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
