@@ -60,9 +60,10 @@ class RowFormat:
 
     def to_rows(self, x: torch.Tensor, out: np.ndarray) -> None:
         """Write what networks gave as flat rows in the units of the data."""
-        # One pass that changes the type too, and one in place.
-        np.multiply(x.flatten(1).cpu().numpy(), self.scale_, out=out, casting="same_kind")
-        np.add(out, self.mean_, out=out, casting="same_kind")
+        # One pass that changes the type too, and one in place; all in the type that comes out.
+        scale, mean = (array.astype(self.dtype) for array in (self.scale_, self.mean_))
+        np.multiply(x.flatten(1).cpu().numpy(), scale, out=out, casting="same_kind")
+        np.add(out, mean, out=out)
 
     def restore(self, rows: np.ndarray):
         """Return flat rows in the shape and container that fit saw."""
