@@ -52,6 +52,18 @@ class TestHowHardItIs:
         alone = max(smoothed(tissue, genes), smoothed(tissue, image))
         assert smoothed(tissue, both) > alone + 0.05
 
+    def test_each_modality_sees_every_second_border_faintly(self):
+        steps = {"genes": [], "image": []}
+        for seed in range(5):
+            tissue = make_spatial_domains(1_000, 6, signal=2.0, random_state=seed)
+            looks = {"genes": components(tissue.counts), "image": tissue.morphology}
+            for name, X in looks.items():
+                means = np.array([X[tissue.domains == k].mean(axis=0) for k in range(6)])
+                steps[name].append(np.linalg.norm(np.diff(means, axis=0), axis=1))
+        genes, image = (np.mean(steps[name], axis=0) for name in ("genes", "image"))
+        assert genes[::2].max() < 0.8 * genes[1::2].min()
+        assert image[1::2].max() < 0.8 * image[::2].min()
+
     def test_without_signal_there_is_nothing_to_find(self):
         tissue = make_spatial_domains(900, signal=0, random_state=0)
         both = np.hstack([components(tissue.counts), tissue.morphology])
