@@ -15,7 +15,7 @@ MODEL_OF = {
     "hypersphere": "spherical",
     "poincare_disk": "poincare",
     "rhvae_manifold": "rhvae",
-    "codes": "vqvae",
+    "codes": "vq",
 }
 # pythae's chains move through all training rows for each draw: it draws fewer, of the digits alone.
 FEWER = {"rhvae_manifold": 10}
