@@ -47,10 +47,10 @@ def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:
         Rows to build it on.
     """
     if isinstance(spec["model"], torch.nn.Module):
-        model = copy.deepcopy(spec["model"]).float()
+        model = copy.deepcopy(spec["model"])
     else:
         model = _from_parts(spec)
-    model.build(sample)
+    model.float().build(sample)  # whatever torch's default type is
     # Built-in decoders begin with the mean row, or with the frequencies of ones.
     if hasattr(getattr(model, "decoder", None), "start_at"):
         model.decoder.start_at(model.likelihood.start(sample))

@@ -51,6 +51,16 @@ MODEL_PARTS = (
     "activation",
     "likelihood",
 )
+# Parameters that make a model, by their names in its spec.
+SPEC_PARAMETERS = {
+    "model": "model",
+    "model_params": "params",
+    "n_components": "latent_dim",
+    "network": "network",
+    "hidden_layer_sizes": "hidden_layer_sizes",
+    "activation": "activation",
+    "likelihood": "likelihood",
+}
 # What a module of one's own must bring.
 MODEL_METHODS = (
     "training_loss",
@@ -321,7 +331,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
     def partial_fit(self, X, y=None):
         """Make one pass over a batch of rows, at the constant learning rate.
 
-        The first call decides the scaling and, for models with labels, the classes.
+        The first call decides the scaling and, for models with labels, the classes. A sampler that
+        is fitted to latents sees those of the last call.
 
         Parameters
         ----------
@@ -351,21 +362,16 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             stream = RowStream(X, np.random.RandomState(int(seeds[4])))
             self._check_stream(stream, y)
             X, y = stream.rows, stream.labels
-        rows = self._read(X, reset=not go_on)
-        if go_on:
-            model = self.model_
-        else:
-            spec = self._new_spec(rows, y, stream)
-            if hasattr(self, "model_"):
-                del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
-            self._optimizer_state = None
-            sample = self._format.to_tensor(rows[:BUILD_ROWS])
-            model = self._build_model(spec, int(seeds[0]), sample).to(device)
-        choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
-        data = self._to_data(rows, y, device)
-        if getattr(model, "likelihood", None) is not None:
-            model.likelihood.check(data[0])
-        n_rows = len(rows) if stream is None else stream.n_rows
+        before = dict(vars(self))
+        try:
+            model, data = self._prepare(X, y, stream, int(seeds[0]), device, go_on)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)  # what was fitted still is
+            raise
+        if not go_on and hasattr(self, "model_"):
+            del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
+        n_rows = len(data[0]) if stream is None else stream.n_rows
         result = self._train(
             model,
             data if stream is None else stream.mapped(self._to_batch),
@@ -386,6 +392,24 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
         self.model_ = model
         return self
+
+    def _prepare(self, X, y, stream, seed: int, device, go_on: bool):
+        """Return the model to train, and rows as tensors: all, or those kept of a stream."""
+        rows = self._read(X, reset=not go_on)
+        if go_on:
+            self._check_same_model()
+            model = self.model_
+        else:
+            spec = self._new_spec(rows, y, stream)
+            self._optimizer_state = None
+            # From all over the data, which may be sorted.
+            chosen = np.random.RandomState(seed).permutation(len(rows))[:BUILD_ROWS]
+            model = self._build_model(spec, seed, self._format.to_tensor(rows[chosen])).to(device)
+        choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
+        data = self._to_data(rows, y, device)
+        if getattr(model, "likelihood", None) is not None:
+            model.likelihood.check(data[0])
+        return model, data
 
     def transform(self, X):
         """Embed rows: the mean of the posterior q(z | x), or the code of the encoder.
@@ -442,7 +466,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         -------
         X : ndarray or DataFrame of the shape of ``X``
         """
-        return self.inverse_transform(self.transform(X), y)
+        rows = self.inverse_transform(self.transform(X), y)
+        if isinstance(rows, pd.DataFrame) and isinstance(X, pd.DataFrame):
+            rows.index = X.index
+        return rows
 
     def sample(self, n_samples=1, *, y=None, noise=False, random_state=None):
         """Draw new rows: latents from the sampler, decoded.
@@ -531,21 +558,19 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         model = self._double_model()
 
         def bound(x):
-            with SharedNoise(len(x)):
+            # The same noise for each chunk, and for each row of it.
+            with isolated_torch_seed(0, x.device), SharedNoise(len(x)):
                 return log_mean_exp(model.log_weights(x, n_draws), 1)
 
-        with isolated_torch_seed(0):
-            state = torch.get_rng_state()
-
-            def reseeded(x):
-                torch.set_rng_state(state)
-                return bound(x)
-
-            scores = self._over_rows(rows, model, reseeded, max(1, SCORE_LATENTS // n_draws))
+        scores = self._over_rows(rows, model, bound, max(1, SCORE_LATENTS // n_draws))
         return scores - self._format.log_measure
 
     def score(self, X, y=None):
-        """Mean of ``score_samples``: higher is better.
+        """Mean of ``score_samples``: higher is better, among models with a density.
+
+        Those without one (autoencoders, WAE, quantised and adversarial models) score the rows
+        given their own codes, which is more than any density gives: do not compare them with the
+        others.
 
         Parameters
         ----------
@@ -575,6 +600,20 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         sizes = self.hidden_layer_sizes
         if sizes is not None and not all(isinstance(s, Integral) and s > 0 for s in sizes):
             raise ValueError(f"hidden_layer_sizes must be whole numbers above 0, got {sizes!r}.")
+
+    def _check_same_model(self) -> None:
+        """Refuse to go on with a model that the parameters no longer describe."""
+        for name, key in SPEC_PARAMETERS.items():
+            now, before = getattr(self, name), self._spec[key]
+            if now == "auto" or now is None or isinstance(now, torch.nn.Module):
+                continue
+            if isinstance(now, (list, tuple)):
+                now, before = list(now), list(before or ())
+            if now != before:
+                raise ValueError(
+                    f"{name}={now!r}, but the model that is to go on was built with {before!r}. "
+                    "Fit anew with warm_start=False, or on a clone."
+                )
 
     def _check_own_module(self) -> None:
         for method in MODEL_METHODS:
@@ -705,15 +744,16 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """
         model.eval()
         rows = self._some_rows(data, seed)
-        with torch.no_grad(), isolated_torch_seed(seed):
+        with torch.no_grad(), isolated_torch_seed(seed, rows[0].device):
             model.finalize(rows[0])
             likelihood = getattr(model, "likelihood", None)
             if likelihood is None or not whole:
                 return
             likelihood.forget_scale()
             likelihood.train()
-            for start in range(0, len(rows[0]), 1024):
-                batch = tuple(tensor[start : start + 1024] for tensor in rows)
+            # In parts of one size, as each counts the same.
+            n_parts = -(-len(rows[0]) // CHUNK_ROWS)
+            for batch in zip(*(tensor.tensor_split(n_parts) for tensor in rows), strict=True):
                 model.training_loss(batch, StepContext(n_rows=n_rows))
             likelihood.eval()
 
@@ -730,7 +770,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         if "random_state" in sampler.get_params() and sampler.random_state is None:
             sampler.set_params(random_state=seed)
         (x, *_) = self._some_rows(data, seed)
-        with torch.no_grad(), isolated_torch_seed(seed):
+        with torch.no_grad(), isolated_torch_seed(seed, x.device):
             Z = torch.cat([model.draw_latents(part) for part in x.split(CHUNK_ROWS)])
         Z = Z.cpu().numpy()
         if "model" in inspect.signature(sampler.fit).parameters:
@@ -766,7 +806,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         elif y is not None:
             raise ValueError(f"y was given, but model={self.model!r} does not decode by labels.")
         out = np.empty((len(Z), self.n_features_in_), self._format.dtype)
-        with torch.no_grad(), isolated_torch_seed(noise_seed or 0):
+        with torch.no_grad(), isolated_torch_seed(noise_seed or 0, parameter.device):
             for start in range(0, len(Z), CHUNK_ROWS):
                 part = slice(start, start + CHUNK_ROWS)
                 z = torch.from_numpy(np.ascontiguousarray(Z[part])).to(parameter)

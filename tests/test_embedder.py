@@ -238,6 +238,21 @@ class TestContainers:
             assert list(rows.columns) == ["a", "b", "c"]
         assert embedder.get_feature_names_out().tolist() == ["vaeembedder0", "vaeembedder1"]
 
+    def test_reconstructions_stand_by_their_rows(self):
+        frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=list("abc"))
+        frame.index = frame.index[::-1] * 7
+        embedder = small().fit(frame)
+        assert (frame - embedder.reconstruct(frame)).notna().all(axis=None)
+
+    def test_torch_s_default_type_does_not_matter(self, digits):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            Z = small().fit(digits[0]).transform(digits[0])
+        finally:
+            torch.set_default_dtype(before)
+        assert np.isfinite(Z).all()
+
     def test_set_output(self):
         frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=list("abc"))
         Z = small().set_output(transform="pandas").fit_transform(frame)
@@ -398,6 +413,21 @@ class TestGrowing:
         warm.fit(X)
         assert warm.loss_curve_[0] < 0.95 * first
         assert cold.fit(X).loss_curve_[0] == pytest.approx(first)
+
+    def test_warm_start_refuses_another_model(self, digits):
+        embedder = small(warm_start=True).fit(digits[0])
+        with pytest.raises(ValueError, match="n_components=5, but the model that is to go on"):
+            embedder.set_params(n_components=5).fit(digits[0])
+
+    def test_a_fit_that_is_refused_leaves_the_one_before(self, digits):
+        X, _ = digits
+        embedder = small().fit(X)
+        Z = embedder.transform(X)
+        for params, rows in (({"model": "conditional"}, X[:, :9]), ({"sampler": "vamp"}, X)):
+            with pytest.raises(ValueError, match=r"needs labels|does not go with"):
+                embedder.set_params(**params).fit(rows)
+            embedder.set_params(model="vae", sampler="auto")
+            np.testing.assert_array_equal(embedder.transform(X), Z)
 
     def test_early_stopping_restores_the_best(self, digits):
         embedder = VAEEmbedder(

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from skvae.models.ada_gvae import AdaGVAE
 from skvae.models.adversarial import VAEGAN, AdversarialAE
@@ -35,7 +35,7 @@ from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.riemannian import RHVAE
 from skvae.models.spherical import SphericalVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
-from skvae.models.vae import VAE
+from skvae.models.vae import VAE, check_features
 from skvae.models.vamp import VAMP
 
 MODELS: dict[str, Any] = {
@@ -212,9 +212,15 @@ def make_model(
         likelihood = GaussianLikelihood("optimal")
     if issubclass(cls, AE):
         # These take latents from the encoder, where the others add the posterior's layer.
-        encoder = nn.Sequential(encoder, nn.LazyLinear(latent_dim))
+        encoder = nn.Sequential(encoder, _CheckedFeatures(), nn.LazyLinear(latent_dim))
     if "latent_dim" in inspect.signature(cls).parameters:
         arguments["latent_dim"] = latent_dim
     if issubclass(cls, AdaGVAE):
         return cast(BaseAutoencoder, cls(VAE(encoder, decoder, latent_dim, likelihood=likelihood)))
     return cast(BaseAutoencoder, cls(encoder, decoder, likelihood=likelihood, **arguments))
+
+
+class _CheckedFeatures(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        check_features(features)
+        return features

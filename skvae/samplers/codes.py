@@ -131,7 +131,8 @@ class CodesSampler(NeuralSampler):
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         with isolated_torch_seed(rng.randint(2**31 - 1)):
             network = self._make_network(self.n_features_in_)
-        self._train(network, codes, generator)
+        if len(codes) > 1:
+            self._train(network, codes, generator)
         self.weights_ = {key: value.numpy() for key, value in network.state_dict().items()}
         return self
 
