@@ -1,0 +1,100 @@
+"""Checks of what comes with the features of spots: coordinates, slides, morphology."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_array
+
+
+def check_coordinates(coordinates, n_spots: int | None = None) -> np.ndarray:
+    """Return coordinates as float64 of shape (n_spots, 2) or (n_spots, 3).
+
+    Parameters
+    ----------
+    coordinates : array-like or DataFrame
+        Where the spots lie, in any one unit of length.
+    n_spots : int or None
+        Rows that there must be, if known.
+
+    Raises
+    ------
+    ValueError
+        Another shape or length, or coordinates that are missing or infinite.
+    """
+    if np.ndim(coordinates) != 2 or np.shape(coordinates)[1] not in (2, 3):
+        raise ValueError(
+            "coordinates must have shape (n_spots, 2) or (n_spots, 3), one row per spot, but "
+            f"their shape is {np.shape(coordinates)}; labels of slides go into slide="
+        )
+    points = check_array(
+        coordinates,
+        dtype=np.float64,
+        ensure_all_finite=False,
+        ensure_min_samples=0,
+        input_name="coordinates",
+    )
+    if n_spots is not None:
+        _check_length("coordinates", points, n_spots)
+    _check_finite("coordinates", points, "drop these spots or fill their place in")
+    return points
+
+
+def check_slide(slide, n_spots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of the slides, and the place of each spot's slide among them (int32)."""
+    if slide is None:
+        return np.zeros(1, dtype=int), np.zeros(n_spots, dtype=np.int32)
+    labels = np.asarray(slide)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"slide must hold one label per spot, shape ({n_spots},), but its shape is "
+            f"{labels.shape}"
+        )
+    _check_length("slide", labels, n_spots)
+    # NaN differs from itself.
+    missing = np.asarray(labels != labels) | np.asarray(labels == None)  # noqa: E711
+    if missing.any():
+        raise ValueError(
+            f"slide holds {missing.sum()} missing labels, the first in row {missing.argmax()}: "
+            "name the slide of each spot, or drop these spots"
+        )
+    names, codes = np.unique(
+        labels.astype(str) if labels.dtype == object else labels, return_inverse=True
+    )
+    return names, codes.astype(np.int32)
+
+
+def check_morphology(morphology, n_spots: int, n_features: int | None = None) -> np.ndarray:
+    """Return image features as float64 of shape (n_spots, n_image_features)."""
+    if np.ndim(morphology) != 2:
+        raise ValueError(
+            "morphology must have shape (n_spots, n_image_features), but its shape is "
+            f"{np.shape(morphology)}"
+        )
+    image = check_array(
+        morphology, dtype=np.float64, ensure_all_finite=False, input_name="morphology"
+    )
+    _check_length("morphology", image, n_spots)
+    if n_features is not None and image.shape[1] != n_features:
+        raise ValueError(
+            f"morphology has {image.shape[1]} columns, but had {n_features} in fit: make the "
+            "image features of all slides in the same way"
+        )
+    _check_finite("morphology", image, "fill them in, or drop these spots")
+    return image
+
+
+def _check_length(name: str, rows: np.ndarray, n_spots: int) -> None:
+    if len(rows) != n_spots:
+        raise ValueError(
+            f"{name} has {len(rows)} rows, but there are {n_spots} spots: give one row per spot, "
+            "in the order of X"
+        )
+
+
+def _check_finite(name: str, rows: np.ndarray, way_out: str) -> None:
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{name} holds NaN or infinity in {bad.sum()} rows, the first of them row "
+            f"{bad.argmax()}: {way_out}"
+        )
