@@ -42,9 +42,12 @@ from skvae.models.poincare import PoincareOutput, PoincareVAE
 from skvae.models.quantized import VQVAE, QuantizedAE, QuantizedEncodeOutput, QuantizedOutput
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.riemannian import RHVAE, KernelMetric
+from skvae.models.spatial import STUDENT_TRAINING, SpatialStudent
+from skvae.models.spatial_window import WINDOW_TRAINING, WindowAutoencoder, WindowOutput
 from skvae.models.spherical import SphericalOutput, SphericalVAE
 from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
+from skvae.models.triplets import draw_triplets, triplet_loss
 from skvae.models.vae import (
     VAE,
     FullyFactorizedGaussian,
@@ -70,11 +73,13 @@ __all__ = [
     "RAE_GP",
     "RAE_L2",
     "RHVAE",
+    "STUDENT_TRAINING",
     "VAE",
     "VAEGAN",
     "VAMP",
     "VQVAE",
     "WAE",
+    "WINDOW_TRAINING",
     "AEDecodeOutput",
     "AEEncodeOutput",
     "AEOutput",
@@ -124,6 +129,7 @@ __all__ = [
     "ResNetDecoder",
     "ResNetEncoder",
     "SegmentedSoftmax",
+    "SpatialStudent",
     "SphericalOutput",
     "SphericalVAE",
     "StepContext",
@@ -131,11 +137,15 @@ __all__ = [
     "VAEDecodeOutput",
     "VAEEncodeOutput",
     "VAEOutput",
+    "WindowAutoencoder",
+    "WindowOutput",
     "draw_codes",
+    "draw_triplets",
     "hyper_parameters",
     "kl_divergence_diag_gaussian",
     "log_likelihood",
     "make_model",
     "maximum_mean_discrepancy",
     "reparametrize",
+    "triplet_loss",
 ]
