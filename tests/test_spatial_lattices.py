@@ -95,5 +95,5 @@ def test_axial_cells_leave_no_cell_of_a_window_empty():
 
 
 def test_a_window_without_a_middle_is_refused():
-    with pytest.raises(ValueError, match="must be odd.*got 4"):
+    with pytest.raises(ValueError, match=r"must be odd.*got 4"):
         window_indices(np.zeros((1, 2), dtype=int), 4)

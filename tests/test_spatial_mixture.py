@@ -14,7 +14,7 @@ def sample():
     labels = rng.integers(3, size=600)
     Z = rng.normal(size=(600, 4)) * [3, 1, 1, 1]
     Z[:, 1] += 5 * labels
-    return Z + [100, -50, 3, 0], labels
+    return Z + np.array([100, -50, 3, 0]), labels
 
 
 def fit(Z, n_clusters, **kwargs):
