@@ -192,7 +192,7 @@ def test_bad_input_is_named(tissue, fitted):
         SpatialConsensus().fit(X[:10], coordinates=places)
     with pytest.raises(ValueError, match="n_samples=3 should be >= n_clusters=7"):
         SpatialConsensus().fit(X[:3], coordinates=places[:3])
-    with pytest.raises(ValueError, match="X has 5 features, but .* expecting 25"):
+    with pytest.raises(ValueError, match=r"X has 5 features, but .* expecting 25"):
         fitted.predict(X[:, :5], coordinates=places)
 
 
