@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skvae.models.precision import full_precision
+
 # A code is dead when it is used less than this share of the mean of its group.
 DEAD_SHARE = 0.1
 # Pseudo-count of each code, in mean counts of its group.
@@ -46,7 +48,9 @@ class Codebook(nn.Module):
         """Return the nearest codes, int64 (batch, n_groups), of (batch, n_groups, group_dim)."""
         # Plain differences: a code is at distance 0 of itself.
         exact = "donot_use_mm_for_euclid_dist"
-        return torch.cdist(z.transpose(0, 1), self.vectors, compute_mode=exact).argmin(2).T
+        with full_precision(z):
+            distances = torch.cdist(z.transpose(0, 1), self.vectors, compute_mode=exact)
+        return distances.argmin(2).T
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the vectors, (batch, n_groups, group_dim), of codes (batch, n_groups)."""
@@ -74,7 +78,8 @@ class Codebook(nn.Module):
         self.counts.lerp_(n_rows, 1 - decay)
         if not self.by_gradient:
             smoothed = self.counts + LAPLACE * self.counts.mean(1, keepdim=True)
-            sums = torch.einsum("bgk,bgd->gkd", members, z)
+            with full_precision(z):
+                sums = torch.einsum("bgk,bgd->gkd", members, z)
             moves = sums - n_rows.unsqueeze(2) * self.vectors
             self.vectors.add_(moves * ((1 - decay) * (1 + LAPLACE) / smoothed).unsqueeze(2))
         self._redraw(z, codes)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from skvae.models.checks import check_count, check_number
 from skvae.models.core import LOG_VAR_RANGE, ModelOutput
 from skvae.models.likelihoods import Likelihood
+from skvae.models.precision import at_least_float32, full_precision
 from skvae.models.vae import VAE, FullyFactorizedGaussian
 
 # Learned step sizes stay below this share of the posterior's standard deviation; leapfrog steps on
@@ -75,7 +76,8 @@ class BoundedGaussian(FullyFactorizedGaussian):
 
     def get_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, each (batch, latent_dim), for features (batch, width)."""
-        mu, log_var = super().get_params(x)
+        with full_precision(x):
+            mu, log_var = super().get_params(at_least_float32(x))
         return mu, log_var.clamp(*LOG_VAR_RANGE)
 
 
@@ -177,7 +179,9 @@ class HVAE(VAE):
         encoded = self._encode(x, S=S, sample=sample)
         z = encoded.z
         if sample and self.n_leapfrog:
-            z, momentum = self._simulate(x, encoded)
+            # Errors of short floats would add up over the steps.
+            with full_precision(z):
+                z, momentum = self._simulate(x, encoded)
             rate = self.log_posterior(encoded) - self.log_prior(z) + momentum
         else:
             rate = super().divergence(encoded).unsqueeze(1).expand(z.shape[:2])

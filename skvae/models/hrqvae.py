@@ -14,6 +14,7 @@ from skvae.models.autoencoder import AEOutput
 from skvae.models.checks import check_count, check_number
 from skvae.models.core import LossResult, StepContext
 from skvae.models.likelihoods import Likelihood, LikelihoodType
+from skvae.models.precision import full_precision
 from skvae.models.quantized import QuantizedAE
 
 # Temperatures fall more slowly from one level to the next by this factor.
@@ -192,14 +193,16 @@ class HRQVAE(QuantizedAE):
         levels = []
         for level, vectors in enumerate(self.vectors):
             # Minus the squared distance, without the part that all codes have in common.
-            logits = 2 * z @ vectors.T - vectors.square().sum(1)
+            with full_precision(z):
+                logits = 2 * z @ vectors.T - vectors.square().sum(1)
             if temperatures is None:
                 codes = logits.argmax(1)
                 part = vectors[codes]
             else:
                 weights = F.gumbel_softmax(logits, temperatures[level])
                 codes = weights.argmax(1)
-                part = weights @ vectors
+                with full_precision(z):
+                    part = weights @ vectors
             z = z - part
             levels.append((part, logits, codes))
         parts, scores, chosen = (torch.stack(tensors, 1) for tensors in zip(*levels, strict=True))

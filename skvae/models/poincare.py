@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from skvae.models.core import ModelOutput
 from skvae.models.hyperbolic import PoincareBall, RiemannianNormal, WrappedNormal
 from skvae.models.likelihoods import Likelihood
+from skvae.models.precision import at_least_float32, full_precision
 from skvae.models.vae import VAE, VAEDecodeOutput, check_draws, check_features
 
 Kind = Literal["wrapped_normal", "riemannian_normal"]
@@ -79,8 +80,10 @@ class HyperbolicHead(nn.Module):
         """Return S latents a row and their distribution, for features (batch, width)."""
         check_draws(S, sample)
         check_features(features)
-        mu = self.ball.exp0(self.mu(features))
-        scale = F.softplus(self.scale(features)) + 1e-4
+        with full_precision(features):
+            features = at_least_float32(features)
+            mu = self.ball.exp0(self.mu(features))
+            scale = F.softplus(self.scale(features)) + 1e-4
         posterior = DISTRIBUTIONS[self.kind](mu, scale, self.ball)
         z = posterior.rsample((S,)).movedim(0, 1) if sample else mu.unsqueeze(1)
         return PoincareEncodeOutput(z, mu, scale, posterior)

@@ -15,6 +15,7 @@ from skvae.models.checks import check_count, check_number
 from skvae.models.codebook import Codebook
 from skvae.models.core import LossResult, StepContext
 from skvae.models.likelihoods import Likelihood, LikelihoodType, RunningScale
+from skvae.models.precision import at_least_float32
 
 # Least variance that a latent is measured in.
 MIN_SCALE = 1e-12
@@ -119,7 +120,7 @@ class QuantizedAE(AE):
                 f"{self.latent_dim}), latent_dim={self.latent_dim}. End it with nn.Flatten() or a "
                 "linear map."
             )
-        return z
+        return at_least_float32(z)
 
     def _encode(self, x: Tensor) -> Any:
         z_e = self._latents(x)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from skvae.models.core import ModelOutput
 from skvae.models.likelihoods import Likelihood
+from skvae.models.precision import at_least_float32, full_precision
 from skvae.models.vae import VAE, VAEDecodeOutput, check_draws, check_features
 from skvae.models.von_mises_fisher import VonMisesFisher, log_sphere_area
 
@@ -68,9 +69,11 @@ class VonMisesFisherHead(nn.Module):
         """Return S latents a row and their distribution, for features (batch, width)."""
         check_draws(S, sample)
         check_features(features)
-        mu = F.normalize(self.mu(features), dim=1)
-        # Above one, as below it there is next to nothing that a draw tells of the mean.
-        kappa = F.softplus(self.kappa(features)).squeeze(1) + 1
+        with full_precision(features):
+            features = at_least_float32(features)
+            mu = F.normalize(self.mu(features), dim=1)
+            # Above one, as below it there is next to nothing that a draw tells of the mean.
+            kappa = F.softplus(self.kappa(features)).squeeze(1) + 1
         posterior = VonMisesFisher(mu, kappa)
         z = posterior.rsample((S,)).movedim(0, 1) if sample else mu.unsqueeze(1)
         return SphericalEncodeOutput(z, mu, kappa, posterior)

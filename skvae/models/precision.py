@@ -1,0 +1,31 @@
+"""Full precision for what matrix products in short floats would ruin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_SHORT = {torch.bfloat16, torch.float16}
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return ``x`` in float32 if it has fewer digits, or as it is."""
+    return x.float() if x.dtype in _SHORT else x
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Return a context in which products on the device of ``x`` keep the dtype of their factors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.models.precision import full_precision
+    >>> x = torch.ones(2, 2)
+    >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+    ...     short = x @ x
+    ...     with full_precision(x):
+    ...         full = x @ x
+    >>> short.dtype, full.dtype
+    (torch.bfloat16, torch.float32)
+    """
+    return torch.autocast(x.device.type, enabled=False)
