@@ -126,6 +126,20 @@ class TestWayBack:
         assert np.isfinite(scores).all()
         np.testing.assert_array_equal(scores, fitted.score_samples(X[:50], n_draws=8))
 
+    def test_a_score_depends_on_its_row_alone(self, fitted, digits):
+        X, _ = digits
+        if not fitted.model_.has_density:
+            return
+        order = np.random.default_rng(0).permutation(20)
+        scores = fitted.score_samples(X[:20], n_draws=8)
+        shuffled = fitted.score_samples(X[:20][order], n_draws=8)
+        np.testing.assert_allclose(shuffled, scores[order], atol=1e-6)
+        # As many rows as draws, where dimensions may be taken for each other.
+        as_many = fitted.score_samples(X[:8], n_draws=8)
+        np.testing.assert_allclose(as_many, scores[:8], atol=1e-6)
+        alone = fitted.score_samples(X[2:3], n_draws=8)
+        np.testing.assert_allclose(alone, scores[2:3], atol=1e-6)
+
     def test_data_scores_better_than_noise(self, fitted, digits):
         X, _ = digits
         noise = np.random.default_rng(0).permuted(X[:100], axis=1)
@@ -221,6 +235,23 @@ class TestOddData:
         estimator.fit(X[:100], y[:100])
         assert estimator.transform(X).shape == (300, 1)
         assert np.isfinite(estimator.sample(3)).all()
+
+
+class TestShortFloats:
+    def test_weights_stay_finite(self, name, digits):
+        X, y = digits
+        estimator = embedder(name, max_epochs=2, precision="bfloat16").fit(X[:100], y[:100])
+        assert np.isfinite(weights(estimator).numpy()).all()
+        assert np.isfinite(estimator.transform(X)).all()
+
+    @pytest.mark.parametrize("name", ["poincare", "vae"])
+    def test_scores_stay_near_those_of_float32(self, name, digits):
+        X, _ = digits
+        short, full = (
+            embedder(name, max_epochs=30, precision=precision).fit(X).score(X)
+            for precision in ("bfloat16", "float32")
+        )
+        assert abs(short - full) < 3
 
 
 class TestPlayers:

@@ -23,6 +23,8 @@ from skvae.models.implicit import (
     implicit_derivative,
     quadrature,
     rejection_sample,
+    repeat_last,
+    samples_first,
     widen,
 )
 from skvae.models.von_mises_fisher import log_sphere_area, uniform_on_sphere
@@ -175,7 +177,11 @@ class WrappedNormal:
         Tensor of shape (*sample_shape, ..., d)
         """
         shape = torch.broadcast_shapes(self.loc.shape, self.scale.shape)
-        noise = torch.randn(*sample_shape, *shape, dtype=self.loc.dtype, device=self.loc.device)
+        *batch, dim = shape
+        noise = torch.randn(
+            *batch, *sample_shape, dim, dtype=self.loc.dtype, device=self.loc.device
+        )
+        noise = samples_first(noise, len(batch), sample_shape)
         return _walk(self.ball, self.loc, self.scale * noise)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -247,19 +253,21 @@ class RiemannianNormal:
         Tensor of shape (*sample_shape, ..., d)
         """
         batch = torch.broadcast_shapes(self.loc.shape[:-1], self._scale.shape)
-        shape = torch.Size((*sample_shape, *batch))
-        radius = self._rsample_radius(shape).to(self.loc)[..., None]
+        # Before the radii: how many rounds those take, the directions must not feel.
         direction = uniform_on_sphere(
-            (*shape, self.dim), dtype=self.loc.dtype, device=self.loc.device
+            (*batch, *sample_shape, self.dim), dtype=self.loc.dtype, device=self.loc.device
         )
-        return _walk(self.ball, self.loc, radius * direction)
+        radius = self._rsample_radius(batch, sample_shape).to(self.loc)[..., None]
+        step = samples_first(radius * direction, len(batch), sample_shape)
+        return _walk(self.ball, self.loc, step)
 
-    def _rsample_radius(self, shape: torch.Size) -> Tensor:
-        scale = self._scale.expand(shape)
+    def _rsample_radius(self, batch: Sequence[int], sample_shape: Sequence[int]) -> Tensor:
+        """Return radii of shape (*batch, *sample_shape)."""
+        scale = repeat_last(self._scale, batch, sample_shape)
         with torch.no_grad():
-            mode, mean_square = self._mode.expand(shape), self._mean_square.expand(shape)
-            radius = rejection_sample(self._propose_radius, scale.reshape(-1), mode.reshape(-1))
-            radius = radius.view(shape)
+            mode = repeat_last(self._mode, batch, sample_shape)
+            mean_square = repeat_last(self._mean_square, batch, sample_shape)
+            radius = rejection_sample(self._propose_radius, 1, scale, mode)
             outward = torch.where(radius.square() < mean_square, -1.0, 1.0)
             end = (radius + outward * REACH * scale).clamp(min=0.0)
             derivative = implicit_derivative(
@@ -271,8 +279,10 @@ class RiemannianNormal:
             )
         return attach_derivative(radius, derivative, -0.5 / scale.square())
 
-    def _propose_radius(self, scale: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
-        noise = torch.randn_like(scale)
+    def _propose_radius(
+        self, normals: Tensor, scale: Tensor, mode: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        noise = normals.squeeze(1)
         radius = mode + scale * noise
         log_accept = self._log_radial(radius.abs(), scale) - self._log_radial(mode, scale)
         log_accept = log_accept + 0.5 * noise.square()

@@ -5,7 +5,7 @@ They are drawn by rejection, and given by quadrature the derivative that the inv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -34,34 +34,64 @@ def quadrature(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     return start.unsqueeze(-1) + length * unit, length * torch.from_numpy(0.5 * WEIGHTS).to(length)
 
 
+def samples_first(x: Tensor, n_batch: int, sample_shape: Sequence[int]) -> Tensor:
+    """Move the dimensions of ``sample_shape`` from behind ``n_batch`` others to the front.
+
+    Noise is drawn with the batch in front: what is drawn for a row then has its own place, where
+    ``SharedNoise`` finds it.
+    """
+    n = len(sample_shape)
+    return x.movedim(tuple(range(n_batch, n_batch + n)), tuple(range(n)))
+
+
+def repeat_last(x: Tensor, batch: Sequence[int], sample_shape: Sequence[int]) -> Tensor:
+    """Expand ``x`` to shape (*batch, *sample_shape)."""
+    ones = (1,) * len(sample_shape)
+    return x.expand(tuple(batch)).reshape((*batch, *ones)).expand((*batch, *sample_shape))
+
+
 def rejection_sample(
-    propose: Callable[..., tuple[Tensor, Tensor]], *parameters: Tensor, rounds: int = MAX_ROUNDS
+    propose: Callable[..., tuple[Tensor, Tensor]],
+    n_normals: int,
+    *parameters: Tensor,
+    rounds: int = MAX_ROUNDS,
 ) -> Tensor:
-    """Draw one number for each row of parameters by rejection.
+    """Draw one number for each set of parameters by rejection.
+
+    Each round draws noise for all sets, also for those that have their number: what one gets does
+    not depend on when the others got theirs.
 
     Parameters
     ----------
     propose : callable
-        Maps parameters of shape (n,) to candidates and to the logarithms of the probabilities of
-        accepting them, each of shape (n,).
-    *parameters : Tensor of shape (batch,)
-        The parameters.
+        Maps standard normal numbers of shape (n, n_normals) and parameters of shape (n,) to
+        candidates and to the logarithms of the probabilities of accepting them, each (n,).
+    n_normals : int
+        Normal numbers that a candidate is made of.
+    *parameters : Tensor of shape (...)
+        The parameters, all of one shape.
     rounds : int, default=128
         After that many, the last candidate stands.
 
     Returns
     -------
-    Tensor of shape (batch,)
+    Tensor of shape (...)
     """
-    sample = torch.empty_like(parameters[0])
+    like = parameters[0]
+    flat = [parameter.reshape(-1) for parameter in parameters]
+    sample = torch.empty_like(flat[0])
     pending = torch.arange(len(sample), device=sample.device)
     for _ in range(rounds):
-        candidates, log_accept = propose(*(parameter[pending] for parameter in parameters))
+        normals = torch.randn(*like.shape, n_normals, dtype=like.dtype, device=like.device)
+        uniform = torch.rand_like(like).reshape(-1)[pending]
+        candidates, log_accept = propose(
+            normals.reshape(-1, n_normals)[pending], *(parameter[pending] for parameter in flat)
+        )
         sample[pending] = candidates
-        pending = pending[torch.rand_like(candidates).log() > log_accept]
+        pending = pending[uniform.log() > log_accept]
         if not len(pending):
             break
-    return sample
+    return sample.view(like.shape)
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ _LIKE = {torch.randn_like: torch.randn, torch.rand_like: torch.rand}
 class SharedNoise(TorchFunctionMode):
     """Within the block, normal and uniform draws for a batch are drawn once and shared by its rows.
 
-    A row's result then depends neither on the rows beside it nor on its place among them.
+    A row's result then depends neither on the rows beside it nor on its place among them, as long
+    as models draw with the rows first, (batch, S, ...), and use no other kind of noise.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class SharedNoise(TorchFunctionMode):
             like: Tensor = args[0]
             settings = {"dtype": like.dtype, "device": like.device, **kwargs}
             return self._draw(_LIKE[func], tuple(like.shape), settings)
-        if func in _BY_SIZE:
+        if func in _BY_SIZE and args:
             size = tuple(args[0]) if isinstance(args[0], (tuple, list)) else args
             return self._draw(func, size, kwargs)
         return func(*args, **kwargs)

@@ -306,7 +306,8 @@ class RHVAE(HVAE):
         """Let the latents of ``_encode`` move; see ``HVAE._simulate``."""
         metric = self._current_metric(x, encoded.mu)
         start = metric.at(encoded.z.flatten(0, 1))
-        noise = torch.randn_like(start.z)
+        # By row and draw, as rows may share their noise.
+        noise = torch.randn_like(encoded.z).flatten(0, 1)
         rho = torch.linalg.solve_triangular(start.cholesky.mT, noise.unsqueeze(-1), upper=True)
         rho = rho.squeeze(-1) / math.sqrt(self.beta_zero)
         end, rho = self._implicit_leapfrog(x, metric, start, rho, encoded)

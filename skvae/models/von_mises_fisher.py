@@ -21,6 +21,8 @@ from skvae.models.implicit import (
     attach_derivative,
     implicit_derivative,
     rejection_sample,
+    repeat_last,
+    samples_first,
     widen,
 )
 
@@ -188,11 +190,13 @@ class VonMisesFisher:
         Tensor of shape (*sample_shape, ..., m)
         """
         batch = torch.broadcast_shapes(self.loc.shape[:-1], self.kappa.shape)
-        shape = torch.Size((*sample_shape, *batch))
-        angle = self._rsample_angle(shape).to(self.loc)[..., None]
+        # Before the angles: how many rounds those take, the directions must not feel.
         around = uniform_on_sphere(
-            (*shape, self.dim - 1), dtype=self.loc.dtype, device=self.loc.device
+            (*batch, *sample_shape, self.dim - 1), dtype=self.loc.dtype, device=self.loc.device
         )
+        angle = self._rsample_angle(batch, sample_shape).to(self.loc)[..., None]
+        around = samples_first(around, len(batch), sample_shape)
+        angle = samples_first(angle, len(batch), sample_shape)
         # The pole is taken on the side away from loc: their difference is never near 0.
         pole = torch.where(self.loc[..., :1] < 0, 1.0, -1.0)
         point = torch.cat([pole * angle.cos(), angle.sin() * around], dim=-1)
@@ -201,13 +205,14 @@ class VonMisesFisher:
         )
         return point - 2 * (mirror * point).sum(dim=-1, keepdim=True) * mirror
 
-    def _rsample_angle(self, shape: torch.Size) -> Tensor:
-        kappa, ratio = self._kappa.expand(shape), self._ratio.detach().expand(shape)
+    def _rsample_angle(self, batch: Sequence[int], sample_shape: Sequence[int]) -> Tensor:
+        """Return angles of shape (*batch, *sample_shape)."""
+        kappa = repeat_last(self._kappa, batch, sample_shape)
+        ratio = repeat_last(self._ratio.detach(), batch, sample_shape)
         dim = self.dim
 
         with torch.no_grad():
-            angle = rejection_sample(lambda k: _propose_angle(k, dim), kappa.reshape(-1))
-            angle = angle.view(shape)
+            angle = rejection_sample(_propose_angle, dim, kappa)
             # Some eight standard deviations, at least.
             width = 8 * torch.sqrt(2 / (kappa + dim - 2))
             below = torch.cos(angle) > ratio
@@ -223,12 +228,14 @@ class VonMisesFisher:
         return attach_derivative(angle, derivative, kappa)
 
 
-def _propose_angle(kappa: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def _propose_angle(normals: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
     """Candidates for the angle, and the logarithm of the probability of accepting them."""
-    rate = float(dim - 1)
+    rate = float(normals.shape[1] - 1)
     b = rate / (2 * kappa + torch.sqrt(4 * kappa.square() + rate**2))
-    # Beta((m - 1) / 2, (m - 1) / 2)
-    epsilon = torch._sample_dirichlet(kappa.new_full((len(kappa), 2), 0.5 * rate))[:, 0]
-    share = 0.5 * (1 + b) / (1 - epsilon + b * epsilon)
-    angle = 2 * torch.atan2(torch.sqrt(b * epsilon), torch.sqrt(1 - epsilon))
+    # The squared cosine of half the angle from a pole to a uniform direction in R^m is
+    # Beta((m - 1) / 2, (m - 1) / 2).
+    half = 0.5 * torch.atan2(normals[:, 1:].norm(dim=1), normals[:, 0])
+    cosine, sine = half.cos(), half.sin()
+    share = 0.5 * (1 + b) / (sine.square() + b * cosine.square())
+    angle = 2 * torch.atan2(torch.sqrt(b) * cosine, sine)
     return angle, rate * (share.log() - share + 1)
