@@ -13,6 +13,8 @@ from skvae.spatial.selection import pick_stable
         ([0.7, 0.75, 0.8, 0.78], 2),
         ([0.95, 0.92, 0.9, 0.88], 0),  # high, but no maximum
         ([0.5], 0),
+        ([0.9, 0.7, 0.6, 0.85], 0),  # rising at its end: no maximum yet
+        ([0.7, 0.6, 0.8], 2),
         ([1.0, 1.0, 0.3], 1),
     ],
 )

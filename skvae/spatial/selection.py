@@ -43,7 +43,7 @@ def choose_n_clusters(
     rng: np.random.RandomState,
     *,
     candidates: Iterable[int] = range(2, 13),
-    n_starts: int = 3,
+    n_starts: int = 6,
     max_fit_spots: int = 10_000,
 ) -> NumberOfClusters:
     """Choose the largest number of clusters on which five mixtures agree well.
@@ -64,7 +64,7 @@ def choose_n_clusters(
         Seeds the mixtures.
     candidates : iterable of int, default=range(2, 13)
         Numbers to try; those above the number of spots are left out.
-    n_starts : int, default=3
+    n_starts : int, default=6
         Starts of each mixture.
     max_fit_spots : int, default=10_000
         Spots, spread evenly, that mixtures are fitted on.
@@ -101,7 +101,11 @@ def choose_n_clusters(
 
 
 def pick_stable(stability: np.ndarray) -> int:
-    """Return the place of the last local maximum within .1 of the overall maximum."""
+    """Return the place of the last local maximum within .1 of the overall maximum.
+
+    The last candidate is one only where none is higher: what follows it is not known.
+    """
     padded = np.concatenate([[-np.inf], stability, [-np.inf]])
     peaks = (stability >= padded[:-2]) & (stability >= padded[2:])
+    peaks[-1] = stability[-1] == stability.max()
     return int(np.flatnonzero(peaks & (stability >= stability.max() - MARGIN))[-1])
