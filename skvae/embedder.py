@@ -31,7 +31,7 @@ from skvae.rows import Labels, RowFormat, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
 from skvae.streams import RowStream, is_stream
-from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
+from skvae.training import CallbackList, TrainingConfig
 
 # Rows that a new model is built on: some take their start from them.
 BUILD_ROWS = 512
@@ -359,7 +359,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             seeds = np.random.RandomState(int(seeds[0]) ^ self.n_steps_).randint(2**31 - 1, size=5)
         stream = None
         if is_stream(X):
-            stream = RowStream(X, np.random.RandomState(int(seeds[4])))
+            stream = RowStream(X, int(seeds[4]))
             self._check_stream(stream, y)
             X, y = stream.rows, stream.labels
         before = dict(vars(self))
@@ -374,8 +374,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         n_rows = len(data[0]) if stream is None else stream.n_rows
         result = self._train(
             model,
-            data if stream is None else stream.mapped(self._to_batch),
-            lambda n_held: self._training_config(n_held, n_epochs),
+            data if stream is None else stream.mapped(self._to_batch, self.batch_size),
+            lambda n_rows: self._training_config(n_epochs),
             n_rows=n_rows,
             seed=int(seeds[1]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
@@ -709,20 +709,19 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """Return a batch of a stream as the model takes it."""
         return self._to_data(self._read(rows), y, torch.device("cpu"))
 
-    def _training_config(self, n_rows: int, n_epochs: int | None) -> TrainingConfig:
+    def _training_config(self, n_epochs: int | None) -> TrainingConfig:
         once = n_epochs is not None  # a pass of partial_fit
-        n_epochs = n_epochs or self.max_epochs
-        total = n_epochs * steps_per_epoch(n_rows, self.batch_size)
         return TrainingConfig(
-            n_epochs=n_epochs,
+            n_epochs=n_epochs or self.max_epochs,
             batch_size=self.batch_size,
             optimizer="adamw",
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             betas=(0.9, 0.999),
             schedule="constant" if once else self.learning_rate_schedule,
-            warmup_steps=0 if once else min(50, total // 10),
-            beta_warmup_steps=0 if once else round(self.beta_warmup * total),
+            warmup_steps=0 if once else 50,
+            warmup_share=0.1,
+            beta_warmup_share=0.0 if once else self.beta_warmup,
             average_decay=None if once else self.weight_averaging,
             max_grad_norm=self.max_grad_norm,
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,

@@ -228,6 +228,18 @@ class TestFile:
         with pytest.raises(ValueError, match="every=0"):
             Checkpoint(path, every=0)
 
+    def test_it_is_written_when_a_callback_ends_the_run(self, path):
+        run(callbacks=[Checkpoint(path, every=4), stop_after(3)])
+        assert len(read_checkpoint(path)["history"]) == 3
+        assert_same_run(run(), run(resume_from=path))
+
+    def test_it_is_written_when_patience_or_the_steps_end_the_run(self, path):
+        for ends in ({"n_iter_no_change": 1, "tol": 1e9}, {"max_steps": 7}):
+            path.unlink(missing_ok=True)
+            _, result = run(callbacks=[Checkpoint(path, every=100)], **ends)
+            assert result.n_epochs < N_EPOCHS
+            assert len(read_checkpoint(path)["history"]) == result.n_epochs
+
     def test_nothing_else_is_left_in_the_folder(self, path):
         run(callbacks=[Checkpoint(path)])
         assert [file.name for file in path.parent.iterdir()] == ["run.pt"]

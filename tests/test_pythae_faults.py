@@ -93,8 +93,13 @@ def own_parameters(model):
 
 def gradients_applied(model, x):
     """Gradients with which one step of the training loop moves encoder and decoder."""
-    train(model, [(x,)], ONE_STEP)
-    return [[p.grad.clone() for p in group] for group in own_parameters(model)]
+    applied = []
+
+    def keep(log):
+        applied.extend([p.grad.clone() for p in group] for group in own_parameters(model))
+
+    train(model, [(x,)], ONE_STEP, callbacks=[keep])
+    return applied
 
 
 def embedder(model, **params):

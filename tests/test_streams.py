@@ -7,7 +7,9 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from skvae import VAEEmbedder
+from skvae.models import VAE
 from skvae.streams import KEPT_ROWS, RowStream, is_stream
+from skvae.training.data import rows_at
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,31 @@ class Endless:
             yield self.X[start : start + self.size]
 
 
+class Lines(IterableDataset):
+    """Rows one by one, with as many as its length."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __iter__(self):
+        return iter(torch.from_numpy(self.X))
+
+    def __len__(self):
+        return len(self.X)
+
+
+def watched(steps):
+    """Return a VAE that adds the context of each training step to ``steps``."""
+
+    class Watched(VAE):
+        def training_loss(self, batch, context):
+            if self.training and torch.is_grad_enabled():
+                steps.append(context)
+            return super().training_loss(batch, context)
+
+    return Watched
+
+
 def embedder(**params):
     defaults = {"max_epochs": 10, "hidden_layer_sizes": (64,), "random_state": 0}
     return VAEEmbedder(4, **defaults | params)
@@ -52,13 +79,14 @@ def streams(X, y):
         "dictionaries": Pictures(X, y),
         "loader": DataLoader(TensorDataset(*tensors), batch_size=64, shuffle=True),
         "batches": Endless(X),
+        "lines": Lines(X),
     }
 
 
-@pytest.mark.parametrize("kind", ["tensor dataset", "dictionaries", "loader", "batches"])
+@pytest.mark.parametrize("kind", ["tensor dataset", "dictionaries", "loader", "batches", "lines"])
 class TestEveryKind:
     def test_moments_and_rows_are_those_of_the_data(self, kind, digits):
-        stream = RowStream(streams(*digits)[kind], np.random.RandomState(0))
+        stream = RowStream(streams(*digits)[kind], 0)
         np.testing.assert_allclose(stream.mean, digits[0].mean(0, dtype=np.float64), atol=1e-9)
         np.testing.assert_allclose(stream.variance, digits[0].var(0, dtype=np.float64), atol=1e-9)
         assert stream.n_rows == len(stream.rows) == 1797
@@ -73,10 +101,30 @@ class TestEveryKind:
         expected = np.mean((embedder(**params).fit(X).reconstruct(X) - X) ** 2)
         assert found < 1.1 * expected
 
+    def test_results_depend_on_random_state_alone(self, kind, digits):
+        X, y = digits[0][:300], digits[1][:300]
+        weights = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            fitted = embedder(max_epochs=2).fit(streams(X, y)[kind])
+            assert torch.equal(torch.get_rng_state(), before)
+            weights.append(torch.cat([p.detach().flatten() for p in fitted.model_.parameters()]))
+        assert torch.equal(*weights)
+
+    def test_schedules_end_where_the_run_does(self, kind, digits):
+        steps = []
+        embedder(model=watched(steps), max_epochs=4, beta_warmup=0.5, batch_size=128).fit(
+            streams(*digits)[kind]
+        )
+        assert {step.n_steps for step in steps} == {len(steps)}
+        betas = [min(1, (i + 1) / round(0.5 * len(steps))) for i in range(len(steps))]
+        assert [step.beta for step in steps] == pytest.approx(betas)
+
 
 def test_few_rows_of_many_are_kept_from_everywhere():
     X = np.arange(3 * KEPT_ROWS, dtype=np.float32)[:, None]
-    stream = RowStream(Endless(X, 999), np.random.RandomState(0))
+    stream = RowStream(Endless(X, 999), 0)
     assert len(np.unique(stream.rows)) == KEPT_ROWS
     # Six standard errors of the mean of a third of the numbers.
     error = X.std() / KEPT_ROWS**0.5 * (2 / 3) ** 0.5
@@ -141,9 +189,24 @@ def test_what_counts_as_a_stream(X, expected):
 
 
 def test_rows_of_an_iterable_dataset_are_read_as_batches(digits):
-    class Lines(IterableDataset):
-        def __iter__(self):
-            return iter(torch.from_numpy(digits[0][:500]))
-
-    fitted = embedder(max_epochs=1).fit(DataLoader(Lines(), batch_size=50))
+    fitted = embedder(max_epochs=1).fit(DataLoader(Lines(digits[0][:500]), batch_size=50))
     assert fitted.transform(digits[0]).shape == (1797, 4)
+
+
+def test_rows_one_by_one_are_trained_on_in_batches_of_the_given_size(digits):
+    fitted = embedder(max_epochs=2, batch_size=100).fit(Lines(digits[0][:450]))
+    assert fitted.n_steps_ == 2 * 5
+
+
+def test_a_function_of_rows_by_index_sees_whole_batches(digits):
+    sizes = []
+
+    def double(x, y):
+        sizes.append(len(x))
+        return torch.from_numpy(2 * x), torch.from_numpy(y)
+
+    X, y = digits
+    x, labels = rows_at(RowStream(Pictures(X, y), 0).mapped(double, 64), [5, 1, 7])
+    assert sizes == [3]
+    np.testing.assert_array_equal(x, 2 * X[[5, 1, 7]])
+    np.testing.assert_array_equal(labels, y[[5, 1, 7]])

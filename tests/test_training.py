@@ -178,6 +178,26 @@ class TestBatches:
         train(Pair(), data, TrainingConfig(n_epochs=1, batch_size=8, **PLAIN), generator=seeded())
 
 
+class Gradients(Callback):
+    """Keeps the gradients of an epoch's last step, by the names of the parameters."""
+
+    def on_fit_begin(self, model, n_epochs):
+        self.model = model
+
+    def on_epoch_end(self, log):
+        self.last = {name: p.grad for name, p in self.model.named_parameters()}
+
+
+class Unmeasured:
+    """Batches anew in each pass, without a length."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
 class TestSchedules:
     """One batch an epoch, so that the history shows every step."""
 
@@ -213,6 +233,29 @@ class TestSchedules:
         betas, free_nats = zip(*model.asked, strict=True)
         assert betas == (0.5, 1.0, 1.5, 2.0, 2.0)
         assert set(free_nats) == {1.5}
+
+    def test_a_warm_up_takes_no_more_than_its_share_of_the_run(self):
+        params = {"n_epochs": 20, "learning_rate": 0.2, "schedule": "constant"}
+        for steps, expected in ((50, 5), (3, 3)):
+            history, _ = self.history(**params, warmup_steps=steps, warmup_share=0.25)
+            rates = [min(1, (step + 1) / expected) * 0.2 for step in range(20)]
+            assert [log["learning_rate"] for log in history] == pytest.approx(rates)
+
+    def test_the_weight_of_the_divergence_rises_over_its_share_of_the_run(self):
+        for share, expected in ((0.5, 4), (1.0, 8), (0.0, 1)):
+            _, model = self.history(n_epochs=8, beta=2.0, beta_warmup_share=share)
+            betas = [beta for beta, _ in model.asked]
+            assert betas == [2 * min(1, (step + 1) / expected) for step in range(8)]
+
+    def test_shares_go_by_epochs_where_nobody_knows_the_steps(self):
+        model, batches = Slope(), Unmeasured(rows(4)[0].split(2))
+        config = TrainingConfig(
+            n_epochs=4, learning_rate=0.2, schedule="constant", warmup_steps=4, warmup_share=0.1
+        )
+        config.beta_warmup_share, rates = 0.5, [0.1, 0.2, 0.2, 0.2]
+        result = train(model, batches, config, generator=seeded())
+        assert [beta for beta, _ in model.asked] == [0.5, 0.5, 1, 1, 1, 1, 1, 1]
+        assert [log["learning_rate"] for log in result.history] == pytest.approx(rates)
 
     def test_the_history_has_one_entry_for_each_epoch(self):
         history, _ = self.history(n_epochs=4, **PLAIN)
@@ -273,6 +316,11 @@ class TestWeightsThatComeOut:
         train(model, rows(4), TrainingConfig(n_epochs=5, batch_size=4, **PLAIN))
         assert model.w.item() == -0.25
 
+    def test_no_gradients_are_left(self):
+        model = Slope()
+        train(model, rows(4), TrainingConfig(n_epochs=1, batch_size=4))
+        assert model.w.grad is None
+
     def test_gradients_are_clipped_to_a_norm(self):
         class Steep(Slope):
             def forward(self, batch):
@@ -281,8 +329,9 @@ class TestWeightsThatComeOut:
         for limit, expected in ((0.5, 0.5), (None, 1000.0)):
             model = Steep()
             config = TrainingConfig(n_epochs=1, batch_size=4, max_grad_norm=limit, **PLAIN)
-            train(model, rows(4), config)
-            assert model.w.grad.norm().item() == pytest.approx(expected, rel=1e-4)
+            gradients = Gradients()
+            train(model, rows(4), config, callbacks=[gradients])
+            assert gradients.last["w"].norm().item() == pytest.approx(expected, rel=1e-4)
 
     def test_frozen_parameters_stay(self):
         model = Slope()
@@ -318,22 +367,24 @@ class Duel(nn.Module):
 
 
 class TestPlayers:
-    def run(self, model, n_steps=1, **config):
-        config = {"n_epochs": n_steps, "batch_size": 4, **PLAIN, **config}
-        return train(model, rows(4), TrainingConfig(**config), generator=seeded())
+    def run(self, model, n_steps=1, callbacks=(), **config):
+        config = TrainingConfig(**{"n_epochs": n_steps, "batch_size": 4, **PLAIN, **config})
+        return train(model, rows(4), config, generator=seeded(), callbacks=callbacks)
 
     def test_each_gets_the_gradient_of_its_own_loss(self):
         model = Duel()
-        self.run(model)
-        assert model.w.grad.item() == pytest.approx(1.0)  # of w v
-        assert model.v.grad.item() == pytest.approx(-2.0)  # of -2 w v, and not of w v too
+        gradients = Gradients()
+        self.run(model, callbacks=[gradients])
+        assert gradients.last["w"].item() == pytest.approx(1.0)  # of w v
+        assert gradients.last["v"].item() == pytest.approx(-2.0)  # of -2 w v, and not of w v too
         assert model.w.item() == pytest.approx(0.9)
         assert model.v.item() == pytest.approx(1.1)
 
     def test_what_no_loss_reaches_stays(self):
         model = Duel()
-        self.run(model, n_steps=3, weight_decay=0.5)
-        assert model.unused.grad is None
+        gradients = Gradients()
+        self.run(model, n_steps=3, weight_decay=0.5, callbacks=[gradients])
+        assert gradients.last["unused"] is None
         assert model.unused.item() == 1.0
 
     @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
@@ -357,10 +408,10 @@ class TestPlayers:
             self.run(model)
 
     def test_each_is_clipped_to_the_norm_by_itself(self):
-        model = Duel()
-        self.run(model, max_grad_norm=1.5)
-        assert model.w.grad.item() == pytest.approx(1.0)
-        assert model.v.grad.item() == pytest.approx(-1.5, rel=1e-4)
+        gradients = Gradients()
+        self.run(Duel(), max_grad_norm=1.5, callbacks=[gradients])
+        assert gradients.last["w"].item() == pytest.approx(1.0)
+        assert gradients.last["v"].item() == pytest.approx(-1.5, rel=1e-4)
 
     def test_a_factor_on_the_learning_rate(self):
         model = Duel()
@@ -433,9 +484,9 @@ class TestPlayers:
                     hidden.detach(), players={"first": hidden.square(), "second": -hidden}
                 )
 
-        model = Shared()
-        self.run(model)
-        assert (model.a.grad.item(), model.b.grad.item()) == (2.0, -1.0)
+        gradients = Gradients()
+        self.run(Shared(), callbacks=[gradients])
+        assert (gradients.last["a"].item(), gradients.last["b"].item()) == (2.0, -1.0)
 
     def test_the_average_takes_all_in(self):
         model = Duel()

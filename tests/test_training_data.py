@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from skvae.models import LossResult
 from skvae.training import TrainingConfig, evaluate, steps_per_epoch, train
+from skvae.training.data import Collated
 
 PLAIN = {"schedule": "constant", "warmup_steps": 0}
 N = 10
@@ -70,6 +71,17 @@ def run(data, model=None, n_epochs=2, batch_size=4, **kwargs):
     return model, train(model, data, TrainingConfig(**config), generator=generator, **kwargs)
 
 
+class Together(Rowwise):
+    """Gives several rows at once, as a list or as a batch."""
+
+    def __init__(self, kind):
+        super().__init__(None)
+        self.kind = kind
+
+    def __getitems__(self, index):
+        return self.kind([table()[index]]) if self.kind is Collated else list(table()[index])
+
+
 class TestRows:
     @pytest.mark.parametrize(
         "data",
@@ -83,8 +95,24 @@ class TestRows:
             Rowwise(lambda row: row.numpy()),
             Rowwise(lambda row: {"data": row}),
             Rowwise(lambda row: (row,)),
+            Together(list),
+            Together(Collated),
+            Subset(Together(Collated), range(N)),
         ],
-        ids=["tensor", "array", "tuple", "arrays", "TensorDataset", "rows", "r-arr", "dict", "1-t"],
+        ids=[
+            "tensor",
+            "array",
+            "tuple",
+            "arrays",
+            "TensorDataset",
+            "rows",
+            "rows of arrays",
+            "dictionaries",
+            "tuples",
+            "lists of rows",
+            "batches",
+            "batches of a subset",
+        ],
     )
     def test_all_ways_to_hold_them_give_the_same_batches(self, data):
         expected, _ = run((table(),))

@@ -18,12 +18,11 @@ from skvae.training.seeding import isolated_torch_seed
 PLAIN = {"schedule": "constant", "warmup_steps": 0}
 
 
-def run(model, data=None, n_epochs=2, **config):
+def run(model, data=None, n_epochs=2, callbacks=(), **config):
     data = torch.ones(8, 4) if data is None else data
     generator = torch.Generator().manual_seed(0)
-    return train(
-        model, data, TrainingConfig(n_epochs, batch_size=4, **PLAIN, **config), generator=generator
-    )
+    config = TrainingConfig(n_epochs, batch_size=4, **PLAIN, **config)
+    return train(model, data, config, generator=generator, callbacks=callbacks)
 
 
 class Typed(nn.Module):
@@ -51,10 +50,12 @@ def tiny_vae():
 class TestMixedPrecision:
     def test_the_networks_compute_in_it_and_the_weights_keep_theirs(self):
         model = Typed()
-        run(model, precision="bfloat16")
+        types = []
+        keep = [lambda log: types.append(model.net.weight.grad.dtype)]
+        run(model, precision="bfloat16", callbacks=keep)
         assert model.seen == {(True, torch.bfloat16), (False, torch.float32)}
         assert model.net.weight.dtype == torch.float32
-        assert model.net.weight.grad.dtype == torch.float32
+        assert types == [torch.float32] * 2
 
     def test_without_it_nothing_changes(self):
         model = Typed()

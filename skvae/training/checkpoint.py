@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from skvae.training.callbacks import Callback
 
@@ -31,7 +30,8 @@ class Checkpoint(Callback):
     path : str or path-like
         The file.
     every : int, default=1
-        Epochs between two writings; after the last one the state is written too.
+        Epochs between two writings; after the last one, whatever ends the run but an error or
+        Ctrl-C, the state is written too.
 
     Examples
     --------
@@ -58,16 +58,12 @@ class Checkpoint(Callback):
         if every < 1:
             raise ValueError(f"every={every}, expected at least 1 epoch.")
         self.path, self.every = path, every
-        self._n_epochs = 0
-
-    def on_fit_begin(self, model: nn.Module, n_epochs: int) -> None:
-        """Learn which epoch is the last."""
-        self._n_epochs = n_epochs
 
     def on_state(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         """Write the file, if it is the epoch for it."""
-        if epoch % self.every == 0 or epoch == self._n_epochs:
-            write_checkpoint(self.path, state())
+        gathered = state()
+        if epoch % self.every == 0 or gathered["is_over"]:
+            write_checkpoint(self.path, gathered)
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:

@@ -40,10 +40,15 @@ class TrainingConfig:
         Course of the learning rate after the warm-up.
     warmup_steps : int
         Steps over which the learning rate rises to its value.
+    warmup_share : float or None
+        Greatest share of the run's steps for that, where their number is known; None for no limit.
     beta : float
         Weight of the divergence in the loss.
     beta_warmup_steps : int
         Steps over which that weight rises to its value.
+    beta_warmup_share : float or None
+        Share of the run for that instead, in steps, or in epochs where the number of steps is not
+        known; None to go by ``beta_warmup_steps``.
     free_nats : float
         Divergence below which there is nothing to gain, nats a row.
     average_decay : float or None
@@ -75,8 +80,10 @@ class TrainingConfig:
     player_learning_rates: dict[str, float] = field(default_factory=dict)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 100
+    warmup_share: float | None = None
     beta: float = 1.0
     beta_warmup_steps: int = 0
+    beta_warmup_share: float | None = None
     free_nats: float = 0.0
     average_decay: float | None = None
     max_grad_norm: float | None = None
@@ -85,20 +92,32 @@ class TrainingConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
 
-    def learning_rate_at(self, step: int, progress: float) -> float:
-        """Return the learning rate of a step, from 0, at a place in [0, 1] of the whole run."""
-        rate = self.learning_rate
-        if self.warmup_steps:
-            rate *= min(1.0, (step + 1) / self.warmup_steps)
+    def learning_rate_at(self, step: int, progress: float, n_steps: int | None = None) -> float:
+        """Return the learning rate of a step, from 0, at a place in [0, 1] of the whole run.
+
+        ``n_steps`` are those of the run, if their number is known.
+        """
+        rate, warmup = self.learning_rate, self.warmup_steps
+        if self.warmup_share is not None and n_steps is not None:
+            warmup = min(warmup, int(self.warmup_share * n_steps))
+        if warmup:
+            rate *= min(1.0, (step + 1) / warmup)
         if self.schedule == "cosine":
             rate *= 0.5 * (1.0 + math.cos(math.pi * progress))
         return rate
 
-    def beta_at(self, step: int) -> float:
-        """Return the weight of the divergence in a step, from 0."""
-        if not self.beta_warmup_steps:
-            return self.beta
-        return self.beta * min(1.0, (step + 1) / self.beta_warmup_steps)
+    def beta_at(self, step: int, progress: float = 0.0, n_steps: int | None = None) -> float:
+        """Return the weight of the divergence in a step, from 0.
+
+        ``progress`` is the share of the run that is done with it, and ``n_steps`` are those of the
+        run, if their number is known.
+        """
+        share, warmup = self.beta_warmup_share, self.beta_warmup_steps
+        if share is not None and n_steps is None:
+            return self.beta * min(1.0, progress / share) if share else self.beta
+        if share is not None and n_steps is not None:
+            warmup = round(share * n_steps)
+        return self.beta * min(1.0, (step + 1) / warmup) if warmup else self.beta
 
 
 @dataclass

@@ -26,6 +26,12 @@ def steps_per_epoch(n_rows: int, batch_size: int) -> int:
     return whole + (rest > 1 and 2 * rest >= batch_size)
 
 
+class Collated(tuple[Tensor, ...]):
+    """A batch, where a dataset's ``__getitems__`` gives one in place of a list of rows."""
+
+    __slots__ = ()
+
+
 class Source:
     """Batches for a model, on its device and with its type of floats.
 
@@ -107,8 +113,7 @@ class Rows(Source):
     def _take(self, index: Tensor) -> Batch:
         if isinstance(self.rows, tuple):
             return tuple(part[index] for part in self.rows)
-        rows = default_collate([self.rows[row] for row in index.tolist()])
-        return to_batch(rows, self.device, self.dtype, "data")
+        return to_batch(rows_at(self.rows, index.tolist()), self.device, self.dtype, "data")
 
 
 class Batches(Source):
@@ -193,6 +198,15 @@ def as_source(data: Data, model: nn.Module, *, n_epochs: int = 1, name: str = "d
             "list of batches, or ask for n_epochs=1."
         )
     return source
+
+
+def rows_at(dataset: Any, index: list[int]) -> Any:
+    """Return rows of a map-style dataset as a batch."""
+    if type(dataset) is TensorDataset:
+        return dataset[index]
+    several = getattr(dataset, "__getitems__", None)
+    rows = several(index) if callable(several) else [dataset[row] for row in index]
+    return rows if isinstance(rows, Collated) else default_collate(rows)
 
 
 def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:

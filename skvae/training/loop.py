@@ -134,6 +134,7 @@ class _Run:
         self.best_loss = math.inf
         self.result = TrainingResult()
         self.step = 0
+        self.is_over = False
         self.last_batch: Batch | None = None
 
     def _budget(self) -> tuple[int, int | None]:
@@ -161,6 +162,7 @@ class _Run:
                 raise
             self.result.interrupted = True
         finally:
+            self.players.forget_gradients()
             with self.randomness.suspended():
                 self.callbacks.on_fit_end()
         self._take_weights(self.average)
@@ -182,7 +184,7 @@ class _Run:
         history = self.result.history
         start = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
         for epoch in range(len(history) + 1, self.n_epochs + 1):
-            if self._budget_is_spent() or self._out_of_patience():
+            if self._ends_early():
                 break
             log: EpochLog = {"epoch": epoch, **self._train_epoch(epoch)}
             log["learning_rate"] = self.learning_rate
@@ -194,6 +196,7 @@ class _Run:
             with self.randomness.suspended():
                 # A copy: what a callback does to its log is its own affair.
                 stopped = self.callbacks.on_epoch_end(dict(log))
+                self.is_over = stopped or epoch == self.n_epochs or self._ends_early()
                 self.callbacks.on_state(epoch, self.state)
             if stopped:
                 break
@@ -217,7 +220,8 @@ class _Run:
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Make one optimizer step; return its terms, or None if it had to be skipped."""
         config = self.config
-        self.learning_rate = config.learning_rate_at(self.step, self._progress(epoch))
+        progress = self._progress(epoch, self.step)
+        self.learning_rate = config.learning_rate_at(self.step, progress, self.total_steps)
         loss = self.loss(batch, self._context(epoch))
         scale = 1.0 if self.loss_scale is None else self.loss_scale.value
         moving = self.players.differentiate(loss, scale)
@@ -239,17 +243,25 @@ class _Run:
             torch._foreach_lerp_(self.average, self._weights(), 1 - decay)
         return {"loss": loss.objective.detach(), **loss.diagnostics}
 
-    def _progress(self, epoch: int) -> float:
-        """Return how much of the run is done, in [0, 1]; by epochs where no more is known."""
+    def _progress(self, epoch: int, step: int) -> float:
+        """Return the share of the run that lies before a step, in [0, 1].
+
+        By epochs, where no more is known.
+        """
         if self.total_steps is not None:
-            return min(1.0, self.step / self.total_steps)
-        of_steps = self.step / self.config.max_steps if self.config.max_steps else 0.0
+            return min(1.0, step / self.total_steps)
+        of_steps = step / self.config.max_steps if self.config.max_steps else 0.0
         return max((epoch - 1) / self.n_epochs, of_steps)
+
+    def _ends_early(self) -> bool:
+        return self._budget_is_spent() or self._out_of_patience()
 
     def _budget_is_spent(self) -> bool:
         return self.config.max_steps is not None and self.step >= self.config.max_steps
 
     def _context(self, epoch: int) -> StepContext:
+        # A weight that rises by epochs has come as far as the epoch's end from its first step on.
+        progress = self._progress(epoch + 1, self.step + 1)
         return StepContext(
             epoch=epoch,
             n_epochs=self.n_epochs,
@@ -257,7 +269,7 @@ class _Run:
             # Where nobody knows, as many as there will be if all epochs are as long.
             n_steps=self.total_steps or math.ceil((self.step + 1) * self.n_epochs / epoch),
             n_rows=self.source.n_rows,
-            beta=self.config.beta_at(self.step),
+            beta=self.config.beta_at(self.step, progress, self.total_steps),
             free_nats=self.config.free_nats,
             generator=self.generator,
         )
@@ -330,6 +342,7 @@ class _Run:
             "best_epoch": self.result.best_epoch,
             "loss_scale": None if self.loss_scale is None else asdict(self.loss_scale),
             "step": self.step,
+            "is_over": self.is_over,
             "n_skipped_steps": self.result.n_skipped_steps,
             "history": self.result.history,
             "device": self.source.device.type,

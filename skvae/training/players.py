@@ -117,8 +117,7 @@ class Players:
         list of Player
             Those that have a loss in this step; the others have no gradient.
         """
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.forget_gradients()
         if not self.named:
             (loss.objective if scale == 1.0 else loss.objective * scale).backward()
             return self.players
@@ -136,6 +135,11 @@ class Players:
             for parameter, gradient in zip(player.parameters, gradients, strict=True):
                 parameter.grad = gradient
         return moving
+
+    def forget_gradients(self) -> None:
+        """Free the memory of all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _losses(self, loss: LossResult) -> dict[str, Tensor | None]:
         """Return each player's loss; None for those that sit this step out."""
