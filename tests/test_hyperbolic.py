@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, special, stats
 
 from skvae.models.hyperbolic import PoincareBall, RiemannianNormal, WrappedNormal
+from skvae.models.noise import SharedNoise
 from skvae.models.von_mises_fisher import log_sphere_area
 
 CURVATURES = [0.3, 1.0, 2.5]
@@ -348,3 +349,20 @@ class TestDraws:
         assert torch.equal(first, q.rsample((2,)))
         assert first.shape == (2, 4, 5, 3)
         assert q.log_prob(first).shape == (2, 4, 5)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_with_shared_noise_a_draw_depends_on_its_own_parameters_alone(distribution):
+    torch.manual_seed(0)
+    ball = PoincareBall()
+    loc = ball.exp0(torch.randn(8, 3, dtype=torch.float64))
+    scale = 0.1 + 2 * torch.rand(8, 1, dtype=torch.float64)
+
+    def draw(rows):
+        torch.manual_seed(1)
+        with SharedNoise(len(rows)):
+            return distribution(loc[rows], scale[rows], ball).rsample((8,))
+
+    together = draw(list(range(8)))
+    torch.testing.assert_close(draw([5, 2, 7]), together[:, [5, 2, 7]])
+    assert (together.std(0) > 1e-3).all()

@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, special, stats
 from torch.nn import functional as F
 
+from skvae.models.noise import SharedNoise
 from skvae.models.von_mises_fisher import VonMisesFisher, log_sphere_area, uniform_on_sphere
 
 DIMS = [2, 3, 5, 10, 50, 200]
@@ -226,3 +227,18 @@ def test_draws_follow_the_default_generator():
     torch.manual_seed(3)
     assert torch.equal(first, vmf.rsample((7,)))
     assert not torch.equal(first, vmf.rsample((7,)))
+
+
+def test_with_shared_noise_a_draw_depends_on_its_own_parameters_alone():
+    torch.manual_seed(0)
+    loc = uniform_on_sphere((8, 4), dtype=torch.float64)
+    kappa = 50 * torch.rand(8, dtype=torch.float64)
+
+    def draw(rows):
+        torch.manual_seed(1)
+        with SharedNoise(len(rows)):
+            return VonMisesFisher(loc[rows], kappa[rows]).rsample((8,))
+
+    together = draw(list(range(8)))
+    torch.testing.assert_close(draw([5, 2, 7]), together[:, [5, 2, 7]])
+    assert (together.std(0) > 1e-3).all()
