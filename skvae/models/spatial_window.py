@@ -185,9 +185,9 @@ class WindowAutoencoder(IndexedAutoencoder):
             check_count(name, value)
         check_count("n_morphology_features", n_morphology_features, 0)
         check_number("dropout", dropout, 0.0, 1.0)
-        check_number("reconstruction_weight", reconstruction_weight)
-        check_number("triplet_weight", triplet_weight)
-        check_number("margin", margin)
+        numbers = {"reconstruction_weight": reconstruction_weight, "triplet_weight": triplet_weight}
+        for name, number in {**numbers, "margin": margin}.items():
+            check_number(name, number)
         check_number("total_weight", total_weight, 1e-6)
         check_number("morphology_weight", morphology_weight, 0.0, total_weight)
         if missing not in ("mask", "median"):
@@ -244,12 +244,7 @@ class WindowAutoencoder(IndexedAutoencoder):
         return cls(n_features, **{**PRESETS[name], **params})
 
     def gather(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the windows of indices, missing cells filled in, and where there are spots.
-
-        Parameters
-        ----------
-        windows : Tensor of int, of shape (batch, window * window)
-            Indices, -1 for a cell without a spot.
+        """Return the windows of indices (batch, cells), filled in, and where there are spots.
 
         Returns
         -------
