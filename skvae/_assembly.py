@@ -9,6 +9,10 @@ import torch
 
 from skvae.models import LIKELIHOODS, make_model
 
+# Columns of one unit, such as pixels or principal components, spread no more than this many times
+# as much as the median one.
+MAX_SPREAD = 30
+
 
 def choose_likelihood(likelihood, rows: np.ndarray):
     """Return the likelihood that a parameter stands for, given flat rows."""
@@ -18,8 +22,19 @@ def choose_likelihood(likelihood, rows: np.ndarray):
     return "bernoulli" if binary else "gaussian"
 
 
-def choose_scale(scale: str | None, likelihood) -> str | None:
-    """Return how rows are scaled, "global", "per_feature" or None, for a likelihood.
+def choose_scale(scale: str | None, likelihood, variance: np.ndarray, image: bool) -> str | None:
+    """Return how rows are scaled, "global", "per_feature" or None.
+
+    Parameters
+    ----------
+    scale : {"auto", "global", "per_feature"} or None
+        What was asked for.
+    likelihood : str or Likelihood
+        What the decoder says of the data.
+    variance : ndarray of shape (n_features,)
+        Of the data.
+    image : bool
+        Whether rows are images.
 
     Raises
     ------
@@ -27,8 +42,13 @@ def choose_scale(scale: str | None, likelihood) -> str | None:
         The likelihood does not bear the scale asked for.
     """
     if scale == "auto":
-        real_line = likelihood in ("gaussian", "gaussian_per_feature", "laplace")
-        return "global" if real_line else None
+        if likelihood not in ("gaussian", "gaussian_per_feature", "laplace"):
+            return None
+        varying = variance[variance > 0]
+        common_unit = (
+            image or not len(varying) or (variance.max() <= MAX_SPREAD**2 * np.median(varying))
+        )
+        return "global" if common_unit else "per_feature"
     if scale is not None and likelihood == "bernoulli":
         raise ValueError(f"scale={scale!r} takes data out of [0, 1]: take scale='auto'.")
     return scale

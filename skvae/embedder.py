@@ -39,8 +39,8 @@ BUILD_ROWS = 512
 MAX_SAMPLER_ROWS = 10_000
 # Rows encoded or decoded at a time: what passes between layers stays in the cache.
 CHUNK_ROWS = 1024
-# Latents scored at a time.
-SCORE_LATENTS = 16_384
+# Numbers in a network's layers for the latents that are scored at a time, roughly.
+SCORE_NUMBERS = 2**23
 # Parameters that a module of one's own makes void.
 MODEL_PARTS = (
     "model_params",
@@ -112,8 +112,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
     scale : {"auto", "global", "per_feature"} or None, default="auto"
         How rows are centred and scaled for the networks; results are in the units of the data
         whatever it is. ``"global"`` divides all features by one number and keeps their weights
-        relative to each other, ``"per_feature"`` evens them out. ``"auto"`` is ``"global"`` for
-        densities on the real line and None for the other likelihoods.
+        relative to each other, ``"per_feature"`` evens them out. ``"auto"`` is None for
+        likelihoods that are not on the real line, ``"per_feature"`` for flat rows that have no
+        common unit (the deviation of a column is over 30 times the median one), and ``"global"``
+        for images and all else.
     sampler : str or sampler, default="auto"
         Density of the latents from which ``sample`` draws (``skvae.samplers``). ``"auto"`` is the
         one that is right for the model: its prior, where it has one.
@@ -424,9 +426,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         Z : float64 array of shape (n_samples, n_components)
             Each row's embedding depends on that row alone.
         """
-        check_is_fitted(self)
-        model = self._double_model()
-        return self._over_rows(self._read(X), model, model.embed)
+        return self._embed(X)
 
     def inverse_transform(self, Z, y=None):
         """Turn embeddings into rows: the mean of p(x | z).
@@ -466,7 +466,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         -------
         X : ndarray or DataFrame of the shape of ``X``
         """
-        rows = self.inverse_transform(self.transform(X), y)
+        rows = self.inverse_transform(self._embed(X), y)
         if isinstance(rows, pd.DataFrame) and isinstance(X, pd.DataFrame):
             rows.index = X.index
         return rows
@@ -492,16 +492,13 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         X : ndarray or DataFrame of shape (n_samples, n_features), or images
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
-            raise ValueError(
-                f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
-            )
+        n_samples = self._check_number("n_samples", n_samples, 0)
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
-        Z = self.sampler_.sample(int(n_samples), random_state=rng)
+        Z = self.sampler_.sample(n_samples, random_state=rng)
         if self._conditional and y is None:
-            y = rng.choice(self.classes_, size=int(n_samples), p=self._labels.frequencies)
+            y = rng.choice(self.classes_, size=n_samples, p=self._labels.frequencies)
         elif y is not None and np.ndim(y) == 0:
-            y = np.full(int(n_samples), y)
+            y = np.full(n_samples, y)
         return self._format.restore(
             self._decode(Z, y, self.model_, noise_seed=rng.randint(2**31 - 1) if noise else None)
         )
@@ -520,8 +517,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         -------
         X : ndarray of shape (n_samples, n_steps, n_features), or images
         """
-        check_is_fitted(self)
-        Z0, Z1 = self.transform(X0), self.transform(X1)
+        n_steps = self._check_number("n_steps", n_steps, 2)
+        Z0, Z1 = self._embed(X0), self._embed(X1)
         if Z0.shape != Z1.shape:
             raise ValueError(
                 f"X0 has {len(Z0)} rows and X1 has {len(Z1)}: each row needs one to end at."
@@ -554,6 +551,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         log_density : float64 array of shape (n_samples,)
         """
         check_is_fitted(self)
+        n_draws = self._check_number("n_draws", n_draws, 1)
         rows = self._read(X)
         model = self._double_model()
 
@@ -562,7 +560,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             with isolated_torch_seed(0, x.device), SharedNoise(len(x)):
                 return log_mean_exp(model.log_weights(x, n_draws), 1)
 
-        scores = self._over_rows(rows, model, bound, max(1, SCORE_LATENTS // n_draws))
+        n_latents = SCORE_NUMBERS // max(512, 16 * rows.shape[1])
+        scores = self._over_rows(rows, model, bound, max(1, n_latents // n_draws))
         return scores - self._format.log_measure
 
     def score(self, X, y=None):
@@ -585,6 +584,18 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             Nats a row.
         """
         return float(self.score_samples(X).mean())
+
+    def _embed(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        model = self._double_model()
+        return self._over_rows(self._read(X), model, model.embed)
+
+    def _check_number(self, name: str, value, minimum: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+            raise ValueError(
+                f"{name}={value!r} was asked for, expected a whole number from {minimum} up."
+            )
+        return int(value)
 
     @property
     def _n_features_out(self):
@@ -638,6 +649,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         if reset:
             seen = X if isinstance(X, pd.DataFrame) or flat_rows is not X else rows
             self._format = RowFormat(seen, self.image_shape)
+        elif flat_rows is not X and np.shape(X)[1:] not in ((), self._format.row_shape):
+            self._format.check_shape(np.shape(X)[1:])
         return rows
 
     def _check_stream(self, stream: RowStream, y) -> None:
@@ -656,7 +669,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             moments = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64)
         else:
             moments = stream.mean, stream.variance
-        self._format.set_scale(*moments, choose_scale(self.scale, likelihood))
+        image = len(self._format.input_shape) == 3
+        self._format.set_scale(*moments, choose_scale(self.scale, likelihood, moments[1], image))
         self.mean_, self.scale_ = self._format.mean_, self._format.scale_
         model_class = self._model_class()
         self._conditional = is_conditional(model_class)
@@ -679,7 +693,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             "encoder": copy.deepcopy(self.encoder),
             "decoder": copy.deepcopy(self.decoder),
             "n_classes": len(self.classes_) if self._conditional else None,
-            "params": dict(self.model_params or {}),
+            "params": {
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in (self.model_params or {}).items()
+            },
         }
 
     def _model_class(self) -> type:

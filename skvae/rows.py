@@ -39,6 +39,14 @@ class RowFormat:
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError for rows of another shape than fit saw; flat ones pass."""
+        if len(shape) > 1 and tuple(shape) not in (self.row_shape, self.input_shape):
+            raise ValueError(
+                f"Rows of shape {tuple(shape)} were given, but fit saw rows of shape "
+                f"{self.row_shape}."
+            )
+
     def set_scale(self, mean: np.ndarray, variance: np.ndarray, kind: str | None) -> None:
         """Take centre and scale from moments; ``kind`` is "global", "per_feature" or None."""
         if kind is None:
@@ -113,6 +121,11 @@ def _network_shape(image_shape, row_shape: tuple[int, ...], n_features: int) -> 
     shape = tuple(row_shape if image_shape is None else (int(size) for size in image_shape))
     if len(shape) == 2:
         shape = (1, *shape)
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+        raise ValueError(
+            f"Images of shape {shape} have their channels last, expected (channels, height, "
+            "width): X.transpose(0, 3, 1, 2)."
+        )
     if math.prod(shape) != n_features or (image_shape is not None and len(shape) != 3):
         raise ValueError(
             f"image_shape={image_shape!r} does not fit rows of shape {row_shape}: expected "

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -189,6 +189,21 @@ class TestLikelihoods:
         assert np.var(noisy - still) == pytest.approx(variance, rel=0.05)
 
 
+class TestScales:
+    def test_a_table_of_many_units_is_learnt_in_each_column(self):
+        X = load_breast_cancer().data
+        embedder = VAEEmbedder(6, max_epochs=30, random_state=0).fit(X)
+        residual = ((embedder.reconstruct(X) - X) ** 2).mean(0) / X.var(0)
+        assert residual.max() < 0.9
+        assert (embedder.sample(1000, random_state=0).std(0) / X.std(0)).min() > 0.3
+        assert (embedder.sample(1000, random_state=0).std(0) / X.std(0)).max() < 2
+
+    def test_pixels_and_components_keep_their_weights(self, digits):
+        X = PCA(30).fit_transform(digits[0])
+        for rows in (digits[0], X):
+            assert len(np.unique(small(max_epochs=1).fit(rows).scale_)) == 1
+
+
 class TestContainers:
     def test_images_come_back_as_images(self, digits):
         X = digits[0][:60].reshape(-1, 8, 8)
@@ -221,6 +236,21 @@ class TestContainers:
         embedder = small(image_shape=(8, 8), max_epochs=1, hidden_layer_sizes=(4, 8)).fit(X)
         assert type(embedder.model_.decoder).__name__ == "ConvDecoder"
         assert embedder.sample(3).shape == (3, 64)
+
+    def test_channels_come_first(self):
+        with pytest.raises(ValueError, match="have their channels last"):
+            small(max_epochs=1).fit(np.zeros((5, 28, 28, 3)))
+
+    def test_images_of_another_shape_are_refused(self, digits):
+        X = digits[0][:60].reshape(-1, 4, 16)
+        embedder = small(network="mlp", max_epochs=1).fit(X)
+        with pytest.raises(ValueError, match=r"Rows of shape \(16, 4\) were given"):
+            embedder.transform(X.reshape(-1, 16, 4))
+        assert embedder.transform(X.reshape(60, 64)).shape == (60, 2)
+
+    def test_ways_do_not_mind_set_output(self, digits):
+        embedder = small().set_output(transform="pandas").fit(digits[0])
+        assert embedder.interpolate(digits[0][:2], digits[0][2:4]).shape == (2, 10, 64)
 
     @pytest.mark.parametrize("image_shape", [(8, 9), (64,), (2, 8, 8), (1, 1, 8, 8)])
     def test_a_shape_that_does_not_fit_is_refused(self, image_shape, digits):
@@ -517,6 +547,12 @@ class TestErrors:
     def test_a_number_of_rows_must_be_one(self, fitted, n_samples):
         with pytest.raises(ValueError, match=r"n_samples=.* was asked for"):
             fitted.sample(n_samples)
+
+    def test_draws_and_steps_must_be_numbers_too(self, fitted, digits):
+        with pytest.raises(ValueError, match="n_draws=0 was asked for"):
+            fitted.score_samples(digits[0], n_draws=0)
+        with pytest.raises(ValueError, match="n_steps=1 was asked for"):
+            fitted.interpolate(digits[0][:1], digits[0][1:2], n_steps=1)
 
     def test_no_rows_may_be_drawn(self, fitted):
         assert fitted.sample(0).shape == (0, 64)
