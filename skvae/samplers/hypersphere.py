@@ -62,5 +62,6 @@ class HypersphereSampler(BaseEstimator):
         """Draw latents, float32 of shape (n_samples, latent_dim)."""
         check_is_fitted(self)
         rng = np.random.default_rng(private_random_state(random_state).randint(2**31 - 1))
-        Z = rng.standard_normal((n_samples, self.n_features_in_))
-        return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32)
+        Z = rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
+        Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+        return Z
