@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skvae import datasets, metrics, models, samplers, tabular, training
+    from skvae.clusterer import AEStetikClusterer
     from skvae.config import from_config, to_config
     from skvae.embedder import VAEEmbedder
     from skvae.persistence import load, save
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AEStetikClusterer",
     "TVAESynthesizer",
     "VAEEmbedder",
     "__version__",
@@ -30,6 +32,7 @@ __all__ = [
 
 _SUBMODULES = {"datasets", "metrics", "models", "samplers", "tabular", "training"}
 _HOMES = {
+    "AEStetikClusterer": "skvae.clusterer",
     "TVAESynthesizer": "skvae.synthesizer",
     "VAEEmbedder": "skvae.embedder",
     "from_config": "skvae.config",

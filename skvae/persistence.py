@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 
 # Named by strings: the doors are a floor above this one. A configuration may ask for these.
 ESTIMATORS = {
+    "AEStetikClusterer": "skvae.clusterer",
     "TVAESynthesizer": "skvae.synthesizer",
     "TabularTransformer": "skvae.tabular",
     "VAEEmbedder": "skvae.embedder",
@@ -53,6 +54,11 @@ _CLASSES = {
     "TwoStageSampler": "skvae.samplers",
     "VampSampler": "skvae.samplers",
     "GaussianMixture": "sklearn.mixture",
+    "PCA": "sklearn.decomposition",
+    "CountsPCA": "skvae.spatial.preprocessing",
+    "Member": "skvae.spatial.members",
+    "SpatialConsensus": "skvae.spatial",
+    "TiedMixture": "skvae.spatial",
     "Labels": "skvae.rows",
     "RowFormat": "skvae.rows",
 }

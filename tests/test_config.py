@@ -207,7 +207,7 @@ class TestWriting:
         [LogisticRegression(), TVAESynthesizer, type("TVAESynthesizer", (), {})(), None],
     )
     def test_what_is_no_estimator_of_ours_is_refused(self, estimator):
-        with pytest.raises(TypeError, match="expected an instance of 'TVAESynthesizer'"):
+        with pytest.raises(TypeError, match=r"expected an instance of .*'TVAESynthesizer'"):
             to_config(estimator)
 
     def test_a_failed_write_leaves_the_old_file(self, tmp_path):

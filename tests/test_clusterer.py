@@ -1,0 +1,321 @@
+"""``AEStetikClusterer``: domains, their embedding, and what it owes scikit-learn."""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skvae
+from skvae import AEStetikClusterer
+from skvae.datasets import make_spatial_domains
+from skvae.spatial import Neighbourhoods, fit_tied_mixture
+from skvae.spatial.preprocessing import CountsPCA
+
+# Defined by scikit-learn, but not called by its check_estimator.
+UNCALLED_CHECKS = [
+    "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error",
+    "check_inplace_ensure_writeable",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+]
+
+
+def quick(n_clusters=4, **params):
+    """Return a clusterer that fits a small slice in a fraction of a second."""
+    small = {"n_repeats": 1, "max_steps": 20, "device": "cpu", "random_state": 0}
+    return AEStetikClusterer(n_clusters, **{**small, **params})
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return make_spatial_domains(600, 4, n_features=120, signal=1.5, n_slides=2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def one(tissue):
+    """Components, coordinates, image and domains of the first slide."""
+    rows = tissue.slide == 0
+    return SimpleNamespace(
+        X=CountsPCA(15).fit_transform(tissue.counts[rows]),
+        counts=tissue.counts[rows],
+        coordinates=tissue.coordinates[rows],
+        morphology=tissue.morphology[rows],
+        domains=tissue.domains[rows],
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(one):
+    return quick().fit(one.counts, coordinates=one.coordinates)
+
+
+def annotated(one):
+    return SimpleNamespace(
+        X=one.counts.copy(),
+        obs=pd.DataFrame(index=range(len(one.counts))),
+        obsm={"spatial": one.coordinates.copy(), "X_image": one.morphology.copy()},
+    )
+
+
+class TestContract:
+    @parametrize_with_checks([quick(3, max_steps=3)])
+    def test_sklearn_finds_nothing(self, estimator, check):
+        check(estimator)
+
+    # They fit with names and transform without, on purpose.
+    @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+    @pytest.mark.parametrize("name", UNCALLED_CHECKS)
+    def test_sklearn_finds_nothing_in_what_it_does_not_call(self, name):
+        getattr(estimator_checks, name)("AEStetikClusterer", quick(3, max_steps=3))
+
+    def test_the_default_preset_is_the_default(self):
+        assert AEStetikClusterer.from_preset("default").get_params() == (
+            AEStetikClusterer().get_params()
+        )
+
+    def test_a_seed_gives_the_same_bits_and_leaves_numpy_alone(self, one, fitted):
+        before = np.random.get_state()[1].copy()
+        again = clone(fitted).fit(one.counts, coordinates=one.coordinates)
+        np.testing.assert_array_equal(again.embedding_, fitted.embedding_)
+        np.testing.assert_array_equal(again.labels_, fitted.labels_)
+        np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+class TestDomains:
+    def test_they_beat_the_mean_of_a_spot_and_its_six_neighbours(self):
+        tissue = make_spatial_domains(900, 5, random_state=0)
+        X = CountsPCA(15).fit_transform(tissue.counts)
+        around = Neighbourhoods(tissue.coordinates)
+        mean = (around.nearest_matrix(6) @ X + X) / 7
+        floor = fit_tied_mixture(mean, 5, np.random.RandomState(0)).posteriors(mean).argmax(axis=1)
+        clusterer = quick(5).fit(
+            tissue.counts, coordinates=tissue.coordinates, morphology=tissue.morphology
+        )
+        found = adjusted_rand_score(tissue.domains, clusterer.labels_)
+        assert found > adjusted_rand_score(tissue.domains, floor) + 0.1
+        assert found > 0.8
+        assert clusterer.consensus_.uses_morphology_
+        assert 0 < clusterer.agreement_ <= 1
+
+    def test_predict_on_the_training_spots_gives_their_labels_and_embedding(self, one, fitted):
+        places = {"coordinates": one.coordinates}
+        np.testing.assert_array_equal(fitted.predict(one.counts, **places), fitted.labels_)
+        np.testing.assert_array_equal(fitted.transform(one.counts, **places), fitted.embedding_)
+        proba = fitted.predict_proba(one.counts, **places)
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+    def test_a_new_slide_gets_the_same_ids(self, tissue, fitted):
+        rows = tissue.slide == 1
+        labels = fitted.predict(tissue.counts[rows], coordinates=tissue.coordinates[rows])
+        # As most training spots of a label lie in one domain, so must those of the new slide.
+        names = np.array(
+            [
+                np.bincount(tissue.domains[~rows][fitted.labels_ == label], minlength=4).argmax()
+                for label in range(4)
+            ]
+        )
+        assert np.mean(names[labels] == tissue.domains[rows]) > 0.7
+
+    def test_rotation_flip_and_unit_of_the_coordinates_do_not_matter(self, one, fitted):
+        turned = one.coordinates @ np.array([[0.0, -3.0], [-3.0, 0.0]])
+        Z = fitted.transform(one.counts, coordinates=turned)
+        np.testing.assert_allclose(Z, fitted.embedding_, atol=1e-4)
+
+    def test_their_number_can_be_left_open(self, one):
+        clusterer = quick(None).fit(one.X, coordinates=one.coordinates)
+        assert 2 <= clusterer.n_clusters_ <= 12
+        assert set(clusterer.labels_) <= set(range(clusterer.n_clusters_))
+
+    def test_the_embedding_holds_them_better_than_the_components(self, one):
+        clusterer = quick(max_steps=100).fit(one.X, coordinates=one.coordinates)
+
+        def nearest_mean(Z):
+            means = np.array([Z[clusterer.labels_ == k].mean(axis=0) for k in range(4)])
+            distances = np.square(Z[:, None] - means).sum(axis=2)
+            return np.mean(distances.argmin(axis=1) == clusterer.labels_)
+
+        assert nearest_mean(clusterer.embedding_) > nearest_mean(one.X) + 0.1
+
+    def test_slides_are_kept_apart(self, tissue):
+        # They lie over each other: as one slide, neighbours would be of another tissue.
+        given = {"coordinates": tissue.coordinates, "slide": tissue.slide}
+        clusterer = quick().fit(tissue.counts, **given)
+        first = tissue.slide == 0
+        alone = clusterer.transform(tissue.counts[first], coordinates=tissue.coordinates[first])
+        np.testing.assert_allclose(clusterer.embedding_[first], alone, atol=1e-5)
+
+
+class TestInput:
+    @pytest.mark.parametrize("names", [True, False])
+    def test_columns_say_the_same_as_keywords(self, one, names):
+        coordinates, morphology = [15, 16], list(range(17, 32))
+        table = np.hstack([one.X, one.coordinates, one.morphology])
+        if names:
+            table = pd.DataFrame(table, columns=[f"c{place}" for place in range(32)])
+            coordinates = [f"c{place}" for place in coordinates]
+            morphology = [f"c{place}" for place in morphology]
+        by_column = quick(coordinates_columns=coordinates, morphology_columns=morphology)
+        by_keyword = quick().fit(one.X, coordinates=one.coordinates, morphology=one.morphology)
+        by_column.fit(table)
+        np.testing.assert_array_equal(by_column.embedding_, by_keyword.embedding_)
+        np.testing.assert_array_equal(by_column.predict(table), by_keyword.labels_)
+
+    def test_sparse_counts_say_the_same_as_dense_ones(self, one, fitted):
+        clusterer = quick().fit(sparse.csr_array(one.counts), coordinates=one.coordinates)
+        assert isinstance(clusterer.expression_pca_, CountsPCA)
+        np.testing.assert_array_equal(clusterer.labels_, fitted.labels_)
+
+    def test_an_annotated_table_says_the_same_and_is_left_alone(self, one):
+        adata = annotated(one)
+        clusterer = quick().fit(adata)
+        assert set(adata.obsm) == {"spatial", "X_image"}
+        assert adata.obs.shape[1] == 0
+        arrays = quick().fit(one.counts, coordinates=one.coordinates, morphology=one.morphology)
+        np.testing.assert_array_equal(clusterer.labels_, arrays.labels_)
+        clusterer.annotate(adata, key="domain")
+        np.testing.assert_array_equal(adata.obs["domain"].astype(int), clusterer.labels_)
+        np.testing.assert_array_equal(adata.obsm["X_domain"], clusterer.embedding_)
+
+    @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+    def test_many_features_that_are_no_counts_are_reduced(self, one, container):
+        X = container(np.log1p(one.counts))
+        clusterer = quick().fit(X, coordinates=one.coordinates)
+        assert clusterer.expression_pca_.n_components_ == 50
+        np.testing.assert_array_equal(
+            clusterer.predict(X, coordinates=one.coordinates), clusterer.labels_
+        )
+
+    def test_duplicated_spots_constant_features_and_a_slide_of_one_spot_are_no_trouble(self, one):
+        coordinates, slide = one.coordinates.copy(), np.zeros(600, dtype=int)
+        coordinates[1], slide[7] = coordinates[0], 1
+        X = np.hstack([one.X, np.full((600, 1), 2.5)])
+        clusterer = quick().fit(X, coordinates=coordinates, slide=slide)
+        assert np.isfinite(clusterer.embedding_).all()
+        constant = quick().fit(np.full((600, 3), 2.5), coordinates=coordinates)
+        assert np.isfinite(constant.embedding_).all()
+        assert clusterer.predict(X[:1], coordinates=coordinates[:1]).shape == (1,)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"coordinates": np.zeros((7, 2))}, "coordinates has 7 rows"),
+            ({"coordinates": np.full((600, 2), np.nan)}, "coordinates holds NaN"),
+            ({"coordinates": np.arange(600) % 4}, "labels of slides go into slide="),
+            ({"morphology": np.full((600, 2), np.nan)}, "morphology holds NaN"),
+            ({"slide": np.zeros(600)}, "slide was given without coordinates"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named(self, one, given, message):
+        with pytest.raises(ValueError, match=message):
+            quick().fit(one.X, **given)
+
+    def test_sparse_features_that_stay_as_they_are_are_refused(self, one):
+        with pytest.raises(ValueError, match=r"X is sparse.*X\.toarray"):
+            quick().fit(sparse.csr_array(one.X), coordinates=one.coordinates)
+
+    @pytest.mark.parametrize(("n_spots", "message"), [(1, "1 sample"), (3, "n_clusters=4")])
+    def test_too_few_spots_are_refused(self, one, n_spots, message):
+        with pytest.raises(ValueError, match=message):
+            quick().fit(one.X[:n_spots], coordinates=one.coordinates[:n_spots])
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"coordinates_columns": ["x", "y"]}, "coordinates_columns holds 'x'"),
+            ({"coordinates_columns": [0, 15]}, "coordinates_columns holds 15"),
+            ({"coordinates_columns": [0, 1], "morphology_columns": [1]}, "columns of coordinates"),
+            ({"morphology_columns": range(15)}, "no features"),
+        ],
+    )
+    def test_wrong_columns_are_named(self, one, params, message):
+        with pytest.raises(ValueError, match=message):
+            quick(**params).fit(one.X)
+
+    def test_coordinates_are_given_once(self, one):
+        with pytest.raises(ValueError, match="use one of them"):
+            quick(coordinates_columns=[0, 1]).fit(one.X, coordinates=one.coordinates)
+
+    def test_predict_asks_for_what_fit_had(self, one, fitted):
+        with pytest.raises(ValueError, match="coordinates is missing"):
+            fitted.predict(one.counts)
+        with pytest.raises(ValueError, match="119 features"):
+            fitted.predict(one.counts[:, 1:], coordinates=one.coordinates)
+        with pytest.raises(ValueError, match="fit had none"):
+            quick().fit(one.X).transform(one.X, coordinates=one.coordinates)
+        given = {"coordinates": one.coordinates, "morphology": one.morphology}
+        both = quick(use_morphology=True).fit(one.X, **given)
+        with pytest.raises(ValueError, match="morphology is missing"):
+            both.transform(one.X, coordinates=one.coordinates)
+
+
+class TestPersistence:
+    @pytest.mark.parametrize("way", ["pickle", "save"])
+    def test_a_copy_gives_the_same_bits(self, tissue, fitted, way, tmp_path):
+        if way == "pickle":
+            again = pickle.loads(pickle.dumps(fitted))
+        else:
+            skvae.save(fitted, tmp_path / "domains.skvae")
+            again = skvae.load(tmp_path / "domains.skvae")
+        rows = tissue.slide == 1
+        X, given = tissue.counts[rows], {"coordinates": tissue.coordinates[rows]}
+        np.testing.assert_array_equal(again.transform(X, **given), fitted.transform(X, **given))
+        np.testing.assert_array_equal(
+            again.predict_proba(X, **given), fitted.predict_proba(X, **given)
+        )
+        assert again.score(X, **given) == fitted.score(X, **given)
+
+    def test_a_configuration_brings_its_parameters_back(self):
+        clusterer = quick(None, coordinates_columns=("x", "y"))
+        again = skvae.from_config(skvae.to_config(clusterer))
+        assert again.get_params() == clusterer.get_params()
+
+    def test_components_of_wide_features_are_saved_too(self, one, tmp_path):
+        X, given = np.log1p(one.counts), {"coordinates": one.coordinates}
+        clusterer = quick().fit(X, **given)
+        skvae.save(clusterer, tmp_path / "domains.skvae")
+        again = skvae.load(tmp_path / "domains.skvae")
+        np.testing.assert_array_equal(again.transform(X, **given), clusterer.embedding_)
+
+
+class TestRouting:
+    def test_a_pipeline_and_a_search_hand_coordinates_on(self, one):
+        with sklearn.config_context(enable_metadata_routing=True):
+            pipeline = Pipeline([("pca", PCA(10, random_state=0)), ("domains", quick())])
+            pipeline.fit(one.X, coordinates=one.coordinates)
+            labels = pipeline.predict(one.X, coordinates=one.coordinates)
+            np.testing.assert_array_equal(labels, pipeline["domains"].labels_)
+            grid = {"domains__n_clusters": [3, 4]}
+            search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
+            search.fit(one.X, coordinates=one.coordinates)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert search.best_estimator_["domains"]._is_spatial
+
+    def test_columns_need_no_routing(self, one):
+        table = np.hstack([one.coordinates, one.X])
+        search = GridSearchCV(
+            quick(coordinates_columns=[0, 1]), {"n_clusters": [3, 4]}, cv=2, error_score="raise"
+        )
+        assert np.isfinite(search.fit(table).cv_results_["mean_test_score"]).all()
+
+    def test_the_score_weighs_spots(self, one, fitted):
+        weight = (np.arange(600) < 200).astype(float)
+        given = {"coordinates": one.coordinates}
+        scored = fitted.mixture_.score_samples(fitted.embedding_)
+        assert fitted.score(one.counts, **given) == pytest.approx(scored.mean())
+        weighted = fitted.score(one.counts, sample_weight=weight, **given)
+        assert weighted == pytest.approx(scored[:200].mean())
