@@ -122,7 +122,7 @@ class AEStetikClusterer(
         Epochs made.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     See Also
@@ -310,7 +310,7 @@ class AEStetikClusterer(
 
         Returns
         -------
-        proba : ndarray of shape (n_spots, n_clusters_)
+        proba : ndarray of shape (n_spots, n_clusters)
             With ``refine``, shares of the vote.
         """
         check_is_fitted(self)
