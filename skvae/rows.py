@@ -68,10 +68,14 @@ class RowFormat:
 
     def to_rows(self, x: torch.Tensor, out: np.ndarray) -> None:
         """Write what networks gave as flat rows in the units of the data."""
-        # One pass that changes the type too, and one in place; all in the type that comes out.
+        x = x.flatten(1).cpu()
         scale, mean = (array.astype(self.dtype) for array in (self.scale_, self.mean_))
-        np.multiply(x.flatten(1).cpu().numpy(), scale, out=out, casting="same_kind")
-        np.add(out, mean, out=out)
+        if x.numpy().dtype == self.dtype:
+            scale, mean = torch.from_numpy(scale), torch.from_numpy(mean)
+            torch.addcmul(mean, x, scale, out=torch.from_numpy(out))
+        else:  # one pass that changes the type too, and one in place
+            np.multiply(x.numpy(), scale, out=out, casting="same_kind")
+            np.add(out, mean, out=out)
 
     def restore(self, rows: np.ndarray):
         """Return flat rows in the shape and container that fit saw."""
