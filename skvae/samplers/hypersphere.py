@@ -63,5 +63,5 @@ class HypersphereSampler(BaseEstimator):
         check_is_fitted(self)
         rng = np.random.default_rng(private_random_state(random_state).randint(2**31 - 1))
         Z = rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
-        Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+        Z /= np.sqrt(np.einsum("ij,ij->i", Z, Z))[:, None]  # faster than norm along a short axis
         return Z
