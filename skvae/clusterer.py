@@ -483,7 +483,7 @@ class AEStetikClusterer(
 
     def _student_rows(self, spots: _Spots) -> tuple[np.ndarray, np.ndarray]:
         """Return centred features, and with them what is around: what the student takes."""
-        features = self.consensus_._features(spots.X, spots.morphology)
+        features = self.consensus_.features(spots.X, spots.morphology)
         kernel = spots.around.gaussian_kernel(STUDENT_WIDTH * self.consensus_.width_factor_)
         rows = np.empty((len(features), 5, features.shape[1]), np.float32)
         rows[:, 0], rows[:, 1] = features, kernel @ features

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skvae.persistence import ESTIMATORS, open_replacement
+from skvae._files import open_replacement
+from skvae.persistence import ESTIMATORS
 
 FORMAT = "skvae config"
 FORMAT_VERSION = 1

@@ -492,7 +492,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         X : ndarray or DataFrame of shape (n_samples, n_features), or images
         """
         check_is_fitted(self)
-        n_samples = self._check_number("n_samples", n_samples, 0)
+        n_samples = check_at_least("n_samples", n_samples, 0)
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
         Z = self.sampler_.sample(n_samples, random_state=rng)
         if self._conditional and y is None:
@@ -517,7 +517,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         -------
         X : ndarray of shape (n_samples, n_steps, n_features), or images
         """
-        n_steps = self._check_number("n_steps", n_steps, 2)
+        n_steps = check_at_least("n_steps", n_steps, 2)
         Z0, Z1 = self._embed(X0), self._embed(X1)
         if Z0.shape != Z1.shape:
             raise ValueError(
@@ -551,7 +551,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         log_density : float64 array of shape (n_samples,)
         """
         check_is_fitted(self)
-        n_draws = self._check_number("n_draws", n_draws, 1)
+        n_draws = check_at_least("n_draws", n_draws, 1)
         rows = self._read(X)
         model = self._double_model()
 
@@ -589,13 +589,6 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         check_is_fitted(self)
         model = self._double_model()
         return self._over_rows(self._read(X), model, model.embed)
-
-    def _check_number(self, name: str, value, minimum: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-            raise ValueError(
-                f"{name}={value!r} was asked for, expected a whole number from {minimum} up."
-            )
-        return int(value)
 
     @property
     def _n_features_out(self):
@@ -649,7 +642,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         if reset:
             seen = X if isinstance(X, pd.DataFrame) or flat_rows is not X else rows
             self._format = RowFormat(seen, self.image_shape)
-        elif flat_rows is not X and np.shape(X)[1:] not in ((), self._format.row_shape):
+        elif flat_rows is not X:
             self._format.check_shape(np.shape(X)[1:])
         return rows
 
@@ -830,3 +823,12 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 decode = model.decode_mean if noise_seed is None else model.decode_draw
                 self._format.to_rows(decode(z, *labels), out[part])
         return out
+
+
+def check_at_least(name: str, value, minimum: int) -> int:
+    """Return a whole number, or raise ValueError for what is none or is too small."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise ValueError(
+            f"{name}={value!r} was asked for, expected a whole number from {minimum} up."
+        )
+    return int(value)

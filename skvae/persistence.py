@@ -12,18 +12,17 @@ import json
 import math
 import os
 import re
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors.numpy
 from sklearn.utils.validation import check_is_fitted
+
+from skvae._files import open_replacement
 
 FORMAT = "skvae estimator"
 FORMAT_VERSION = 1
@@ -104,24 +103,6 @@ def save(estimator, path) -> None:
     with open_replacement(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr("estimator.json", json.dumps(content, allow_nan=False))
         archive.writestr("arrays.safetensors", safetensors.numpy.save(packer.arrays))
-
-
-@contextmanager
-def open_replacement(path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` once the block has written it whole."""
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".skvae-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        # A temporary file is its maker's alone; the new one is as open as any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load(path):

@@ -28,6 +28,7 @@ FLOORS = {
     # apart
     "datasets": 0,
     "metrics": 0,
+    "_files": 0,
     "_random": 0,
     # the torch core
     "models": 1,

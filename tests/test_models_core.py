@@ -7,7 +7,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from skvae.models import GaussianVAE, kl_divergence_diag_gaussian, reparametrize
 from skvae.models.core import LOG_VAR_RANGE
-from skvae.models.networks import GaussianHead, ResidualBlock, ResidualTrunk, relu_mlp
+from skvae.models.mlp import hidden_layers
+from skvae.models.networks import GaussianHead, ResidualBlock, ResidualTrunk
 
 
 def normal(mu, log_var):
@@ -136,11 +137,11 @@ class TestNetworks:
         assert ResidualTrunk(widths)(torch.ones(2, widths[0])).shape == (2, widths[-1])
 
     def test_a_multilayer_perceptron_has_a_relu_after_each_map(self):
-        layers = relu_mlp((3, 4, 5))
+        layers = nn.Sequential(*hidden_layers((3, 4, 5), "relu"))
         x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
         expected = torch.relu(layers[2](torch.relu(layers[0](x))))
         assert torch.equal(layers(x), expected)
-        assert len(relu_mlp((3,))) == 0
+        assert len(hidden_layers((3,), "relu")) == 0
 
     def test_the_log_variance_stays_where_its_exponential_is_finite(self):
         head = GaussianHead(4, 2)

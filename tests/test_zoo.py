@@ -1,5 +1,6 @@
 """The contract that every model of the zoo keeps, through ``VAEEmbedder`` as users meet it."""
 
+import os
 import pickle
 
 import joblib
@@ -303,3 +304,23 @@ def loss(model):
         torch.manual_seed(1)
         batch = torch.randn(12, 16), torch.arange(12) % 3
         return model.training_loss(batch, StepContext(n_rows=12))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hvae", "rhvae"])
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_hamiltonian_models_train_fifty_epochs_without_a_bad_step(name, data):
+    """MNIST: the first 2,000 images of the folder that SKVAE_MNIST names."""
+    if data == "digits":
+        X = load_digits().data / 16
+    elif "SKVAE_MNIST" not in os.environ:
+        pytest.skip("SKVAE_MNIST names no folder")
+    else:
+        images, _ = skvae.datasets.read_images(os.environ["SKVAE_MNIST"])
+        X = images[:2000].reshape(2000, -1)
+    fitted = VAEEmbedder(10, model=name, max_epochs=50, random_state=0).fit(X)
+    assert fitted.n_skipped_steps_ == 0
+    assert np.isfinite(fitted.history_.to_numpy(float)).all()
+    assert np.isfinite(weights(fitted).numpy()).all()
+    Z = fitted.transform(X[:1797])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X[:1797]), Z)

@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from skvae._files import open_replacement
 from skvae.cli import pictures
 from skvae.cli.image_data import ImageSet, load_parts
 from skvae.config import from_config, read_config, to_config
 from skvae.embedder import VAEEmbedder
 from skvae.models import MODELS
 from skvae.models.zoo import is_conditional
-from skvae.persistence import load, open_replacement, save
+from skvae.persistence import load, save
 from skvae.training import Callback, Checkpoint
 
 MODEL, CONFIG, RECORD, CHECKPOINT = "model.skvae", "config.json", "run.json", "checkpoint.pt"

@@ -7,7 +7,7 @@ squares would hide what they make up, are drawn smoothly.
 import numpy as np
 from scipy.ndimage import zoom
 
-from skvae.persistence import open_replacement
+from skvae._files import open_replacement
 
 DPI = 100
 GAP, MARGIN, TITLE, LABEL = 4, 16, 44, 120  # pixels of the figure

@@ -3,6 +3,7 @@
 from skvae.models.ada_gvae import AdaGVAE, AdaGVAEOutput
 from skvae.models.adversarial import VAEGAN, AdversarialAE, MLPDiscriminator
 from skvae.models.autoencoder import AE, AEDecodeOutput, AEEncodeOutput, AEOutput
+from skvae.models.autoregressive_tvae import AutoregressiveTVAE
 from skvae.models.code_tables import (
     CategoricalHeads,
     CodeLayout,
@@ -21,6 +22,7 @@ from skvae.models.core import (
     reparametrize,
 )
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
+from skvae.models.factorized_tvae import FactorizedTVAE
 from skvae.models.flow_vae import IAFVAE, FlowOutput, FlowVAE, LinearFlowVAE
 from skvae.models.hamiltonian import HVAE, HVAEOutput
 from skvae.models.hrqvae import HRQVAE, HRQVAEOutput
@@ -45,7 +47,7 @@ from skvae.models.riemannian import RHVAE, KernelMetric
 from skvae.models.spatial import STUDENT_TRAINING, SpatialStudent
 from skvae.models.spatial_window import WINDOW_TRAINING, WindowAutoencoder, WindowOutput
 from skvae.models.spherical import SphericalOutput, SphericalVAE
-from skvae.models.tabular import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
+from skvae.models.tabular import TabularVAE
 from skvae.models.total_correlation import BetaTCVAE, FactorVAE
 from skvae.models.triplets import draw_triplets, triplet_loss
 from skvae.models.vae import (

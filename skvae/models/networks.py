@@ -60,14 +60,6 @@ class ResidualTrunk(nn.Module):
         return self.layers(u)
 
 
-def relu_mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Linear maps between ``widths``, each followed by a ReLU."""
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
 class GaussianHead(nn.Module):
     """Mean and log variance of a diagonal Gaussian, from features.
 

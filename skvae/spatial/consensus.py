@@ -242,7 +242,7 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
                 f"{self.n_features_in_} features as input"
             )
         around = _neighbourhoods(len(X), coordinates, slide, neighbourhoods)
-        smoothed = smooth(self._features(X, morphology), around, self._widths())
+        smoothed = smooth(self.features(X, morphology), around, self._widths())
         return self._vote(mean_posteriors(self.members_, smoothed), around)
 
     def predict(
@@ -275,9 +275,9 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
                 self.uses_morphology_ = self.range_ratio_ >= GATE
             else:
                 self.uses_morphology_ = self.use_morphology
-        return self._features(X, morphology)
+        return self.features(X, morphology)
 
-    def _features(self, X: np.ndarray, morphology) -> np.ndarray:
+    def features(self, X: np.ndarray, morphology) -> np.ndarray:
         """Return the centred features that members are projections of."""
         size = self.n_leading_
         centred = np.subtract(X[:, :size], self.mean_[:size]).astype(np.float32)

@@ -6,11 +6,11 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from skvae._files import open_replacement
 from skvae.training.callbacks import Callback
 
 FORMAT = "skvae checkpoint"
@@ -68,16 +68,8 @@ class Checkpoint(Callback):
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write a state to a file that takes the place of ``path`` once it is whole."""
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with open(unfinished, "wb") as file:
-            torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with open_replacement(path) as file:
+        torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **state}, file)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
