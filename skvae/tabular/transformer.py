@@ -48,6 +48,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         numbers go through quantiles that are means of at least this many rows, and numbers in a
         column with fewer present cells count as missing. Kept in any case: both booleans, and the
         categories that the dtype of a pandas ``category`` declares.
+    rare_category_min_count : int or None, default=None
+        The same threshold for categories alone; None takes ``min_rows_per_value``.
     rows_per_bin : int, default=10
         Least number of training rows in a quantile bin.
     copy_columns : bool, default=True
@@ -106,6 +108,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         "numeric_encoding": [StrOptions({"quantile", "mixture"})],
         "n_bins": [Interval(Integral, 1, None, closed="left")],
         "min_rows_per_value": [Interval(Integral, 1, None, closed="left")],
+        "rare_category_min_count": [Interval(Integral, 1, None, closed="left"), None],
         "rows_per_bin": [Interval(Integral, 1, None, closed="left")],
         "copy_columns": ["boolean"],
         "random_state": ["random_state"],
@@ -118,6 +121,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         numeric_encoding="quantile",
         n_bins=128,
         min_rows_per_value=5,
+        rare_category_min_count=None,
         rows_per_bin=10,
         copy_columns=True,
         random_state=None,
@@ -126,6 +130,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         self.numeric_encoding = numeric_encoding
         self.n_bins = n_bins
         self.min_rows_per_value = min_rows_per_value
+        self.rare_category_min_count = rare_category_min_count
         self.rows_per_bin = rows_per_bin
         self.copy_columns = copy_columns
         self.random_state = random_state
@@ -322,7 +327,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
 
     def _make_encoder(self, schema):
         if schema.kind == "categorical":
-            return CategoricalEncoder(schema, self.min_rows_per_value)
+            least = self.rare_category_min_count
+            return CategoricalEncoder(schema, self.min_rows_per_value if least is None else least)
         if self.numeric_encoding == "mixture":
             return MixtureEncoder(
                 self.min_rows_per_value,
