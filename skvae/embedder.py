@@ -27,7 +27,7 @@ from skvae.models.zoo import (
     is_conditional,
     learns_from_labels,
 )
-from skvae.rows import Labels, RowFormat, flat
+from skvae.rows import Labels, RowFormat, check_numeric, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
 from skvae.streams import RowStream, is_stream
@@ -330,11 +330,11 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """
         return self._fit(X, y, n_epochs=None, go_on=self.warm_start, resume_from=resume_from)
 
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None, classes=None):
         """Make one pass over a batch of rows, at the constant learning rate.
 
-        The first call decides the scaling and, for models with labels, the classes. A sampler that
-        is fitted to latents sees those of the last call.
+        The first call decides the scaling: let it have some hundred rows. A sampler that is fitted
+        to latents sees those of the last call.
 
         Parameters
         ----------
@@ -342,14 +342,16 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             The rows.
         y : array-like of shape (n_samples,), default=None
             Labels, for models that take them.
+        classes : array-like of shape (n_classes,), default=None
+            All labels there will be; of use in the first call alone. None: those of its ``y``.
 
         Returns
         -------
         self : VAEEmbedder
         """
-        return self._fit(X, y, n_epochs=1, go_on=True)
+        return self._fit(X, y, n_epochs=1, go_on=True, classes=classes)
 
-    def _fit(self, X, y, *, n_epochs: int | None, go_on: bool, resume_from=None):
+    def _fit(self, X, y, *, n_epochs: int | None, go_on: bool, resume_from=None, classes=None):
         self._validate_params()
         self._check_combinations()
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
@@ -366,7 +368,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             X, y = stream.rows, stream.labels
         before = dict(vars(self))
         try:
-            model, data = self._prepare(X, y, stream, int(seeds[0]), device, go_on)
+            model, data = self._prepare(X, y, stream, classes, int(seeds[0]), device, go_on)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)  # what was fitted still is
@@ -395,14 +397,14 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         self.model_ = model
         return self
 
-    def _prepare(self, X, y, stream, seed: int, device, go_on: bool):
+    def _prepare(self, X, y, stream, classes, seed: int, device, go_on: bool):
         """Return the model to train, and rows as tensors: all, or those kept of a stream."""
         rows = self._read(X, reset=not go_on)
         if go_on:
             self._check_same_model()
             model = self.model_
         else:
-            spec = self._new_spec(rows, y, stream)
+            spec = self._new_spec(rows, y, stream, classes)
             self._optimizer_state = None
             # From all over the data, which may be sorted.
             chosen = np.random.RandomState(seed).permutation(len(rows))[:BUILD_ROWS]
@@ -411,6 +413,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         data = self._to_data(rows, y, device)
         if getattr(model, "likelihood", None) is not None:
             model.likelihood.check(data[0])
+        if self._labels is not None and stream is None:
+            self._labels.add(data[1])
         return model, data
 
     def transform(self, X):
@@ -637,6 +641,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
 
     def _read(self, X, *, reset: bool = False) -> np.ndarray:
         """Check rows as scikit-learn does; return them flat, float64 or float32."""
+        check_numeric(X)
         flat_rows = flat(X)
         rows = validate_data(self, flat_rows, reset=reset, dtype=(np.float64, np.float32))
         if reset:
@@ -655,7 +660,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 "map-style Dataset instead of batches."
             )
 
-    def _new_spec(self, rows: np.ndarray, y, stream: RowStream | None) -> dict:
+    def _new_spec(self, rows: np.ndarray, y, stream: RowStream | None, classes) -> dict:
         """Decide what depends on the data: shapes, scaling, likelihood, labels."""
         likelihood = choose_likelihood(self.likelihood, rows)
         if stream is None:
@@ -671,8 +676,10 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
         self._labels = None
         if y is not None and learns_from_labels(model_class):
-            counted = np.unique(np.asarray(y), return_counts=True)
-            self._labels = Labels(*counted if stream is None else (stream.classes, stream.counts))
+            if stream is not None:
+                self._labels = Labels(stream.classes, stream.counts)
+            else:
+                self._labels = Labels(np.unique(np.asarray(y if classes is None else classes)))
             self.classes_ = self._labels.classes
         sizes = self.hidden_layer_sizes
         return {

@@ -35,7 +35,8 @@ class RowFormat:
         n_features = math.prod(self.row_shape)
         self.input_shape = _network_shape(image_shape, self.row_shape, n_features)
         self.columns = X.columns if isinstance(X, pd.DataFrame) else None
-        single = getattr(X, "dtype", None) in (np.float32, torch.float32)
+        types = set(X.dtypes) if self.columns is not None else {getattr(X, "dtype", None)}
+        single = types <= {np.dtype(np.float32), torch.float32}
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
 
@@ -91,12 +92,22 @@ class Labels:
     ----------
     classes : ndarray of shape (n_classes,)
         Sorted.
-    counts : ndarray of shape (n_classes,)
-        Rows of each.
+    counts : ndarray of shape (n_classes,), default=None
+        Rows of each; None: none yet.
     """
 
-    def __init__(self, classes: np.ndarray, counts: np.ndarray) -> None:
-        self.classes, self.frequencies = classes, counts / counts.sum()
+    def __init__(self, classes: np.ndarray, counts: np.ndarray | None = None) -> None:
+        self.classes = classes
+        self.counts = np.zeros(len(classes)) if counts is None else counts
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Share of each class among the rows."""
+        return self.counts / self.counts.sum()
+
+    def add(self, codes: torch.Tensor) -> None:
+        """Count more rows, whose labels are positions in ``classes``."""
+        self.counts = self.counts + np.bincount(codes.cpu().numpy(), minlength=len(self.counts))
 
     def to_codes(self, y, n_rows: int) -> torch.Tensor:
         """Return labels as positions in ``classes``, int64 of shape (n_rows,)."""
@@ -110,6 +121,23 @@ class Labels:
                 f"{self.classes.tolist()}."
             )
         return torch.from_numpy(np.searchsorted(self.classes, y))
+
+
+def check_numeric(X) -> None:
+    """Raise ValueError if a column of a DataFrame holds what is no number."""
+    if not isinstance(X, pd.DataFrame):
+        return
+    for place, dtype in enumerate(X.dtypes):
+        if pd.api.types.is_numeric_dtype(dtype):
+            continue
+        column = X.iloc[:, place].astype(object)
+        wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+        if len(wrong):
+            raise ValueError(
+                f"Column {X.columns[place]!r} of X holds {wrong.iloc[0]!r}, of dtype {dtype}, "
+                "expected numbers: encode the column first (sklearn's OneHotEncoder or "
+                "OrdinalEncoder), drop it, or take TVAESynthesizer, which is for mixed tables."
+            )
 
 
 def flat(X):

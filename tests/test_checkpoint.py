@@ -240,6 +240,13 @@ class TestFile:
             assert result.n_epochs < N_EPOCHS
             assert len(read_checkpoint(path)["history"]) == result.n_epochs
 
+    def test_a_folder_that_is_not_there_is_refused_before_the_first_epoch(self, tmp_path):
+        seen = []
+        missing = tmp_path / "missing" / "run.pt"
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
+            run(callbacks=[Checkpoint(missing), lambda log: seen.append(log)])
+        assert not seen
+
     def test_nothing_else_is_left_in_the_folder(self, path):
         run(callbacks=[Checkpoint(path)])
         assert [file.name for file in path.parent.iterdir()] == ["run.pt"]

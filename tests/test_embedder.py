@@ -406,6 +406,31 @@ class TestLabels:
             fitted.sample(3, y=1)
 
 
+class TestFrames:
+    def test_a_column_that_holds_no_numbers_is_named(self):
+        frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "town": ["Rome", "Oslo", "Bern"]})
+        with pytest.raises(ValueError, match=r"Column 'town' of X holds 'Rome'.*OneHotEncoder"):
+            small().fit(frame)
+        frame["town"] = pd.to_datetime(["2020-01-01"] * 3)
+        with pytest.raises(ValueError, match="Column 'town' of X holds Timestamp"):
+            small().fit(frame)
+
+    def test_numbers_written_as_text_or_categories_are_numbers(self, digits):
+        frame = pd.DataFrame(digits[0][:50, 2:6]).astype({1: "category"})
+        frame[0] = frame[0].map(str)
+        frame.columns = list("abcd")
+        plain = small().fit(digits[0][:50, 2:6])
+        expected = plain.transform(digits[0][:50, 2:6])
+        np.testing.assert_allclose(small().fit(frame).transform(frame), expected, atol=1e-6)
+
+    def test_single_precision_comes_back_as_it_came(self):
+        X = np.random.default_rng(0).normal(size=(50, 3))
+        frame = pd.DataFrame(X, columns=list("abc"), dtype=np.float32)
+        assert (small(n_components=2).fit(frame).sample(4).dtypes == np.float32).all()
+        frame["a"] = X[:, 0]
+        assert (small(n_components=2).fit(frame).sample(4).dtypes == np.float64).all()
+
+
 class TestGrowing:
     def test_partial_fit_learns_batch_by_batch(self, digits):
         X = digits[0]
@@ -429,6 +454,20 @@ class TestGrowing:
         assert (step < 0.9e-3).float().mean() > 0.3
         again = pickle.loads(pickle.dumps(embedder)).partial_fit(X)
         np.testing.assert_array_equal(again.transform(X), embedder.partial_fit(X).transform(X))
+
+    def test_partial_fit_takes_classes_that_come_later(self, digits):
+        X, y = digits[0][:400], digits[1][:400]
+        low = y < 5
+        embedder = small(model="conditional").partial_fit(X[low], y[low], classes=range(10))
+        embedder.partial_fit(X[~low], y[~low])
+        np.testing.assert_array_equal(embedder.classes_, range(10))
+        counts = np.bincount(y, minlength=10)
+        np.testing.assert_allclose(embedder._labels.frequencies, counts / 400)
+        assert embedder.sample(3, y=9).shape == (3, 64)
+
+    def test_partial_fit_refuses_labels_beyond_its_classes(self, digits):
+        with pytest.raises(ValueError, match=r"y holds \[.*9\], which fit did not see"):
+            small(model="conditional").partial_fit(*digits, classes=range(5))
 
     def test_partial_fit_refuses_other_columns(self, fitted, digits):
         embedder = clone(fitted).partial_fit(digits[0])

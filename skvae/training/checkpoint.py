@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from skvae._files import open_replacement
 from skvae.training.callbacks import Callback
@@ -58,6 +59,15 @@ class Checkpoint(Callback):
         if every < 1:
             raise ValueError(f"every={every}, expected at least 1 epoch.")
         self.path, self.every = path, every
+
+    def on_fit_begin(self, model: nn.Module, n_epochs: int) -> None:
+        """Refuse a folder that is not there, before hours are spent."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"Checkpoint(path={os.fspath(self.path)!r}): there is no folder {folder!r}; make "
+                "it first."
+            )
 
     def on_state(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         """Write the file, if it is the epoch for it."""
