@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.decomposition import PCA
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
-from skvae.models import STUDENT_TRAINING
 from skvae.spatial import Neighbourhoods, SpatialConsensus, choose_n_clusters, fit_from_labels
 from skvae.spatial.annotated import annotate, is_annotated, read_annotated, read_totals
 from skvae.spatial.checks import check_morphology
-from skvae.spatial.members import find_directions
-from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
+from skvae.spatial.inputs import fit_expression_pca, fit_pca, reduce_expression, split_columns
+from skvae.spatial.student import RingView
 from skvae.training import CallbackList, TrainingConfig
 
-# Components that features are reduced to, where there are more.
-MAX_COMPONENTS = 50
-# Up to so many features their covariance matrix is cheaper than iterations.
-FEW_FEATURES = 500
-# Width in spacings of the kernel by which the student's features are smoothed.
-STUDENT_WIDTH = 1.25
 # Spots, spread evenly, that the student and its mixture learn from.
 MAX_STUDENT_SPOTS = 40_000
 # Share of the steps over which the learning rate rises.
 WARMUP_SHARE = 0.3
-# Spots embedded at a time.
-CHUNK_SPOTS = 8192
 
 _ROUTED = {"coordinates": True, "morphology": True, "slide": True}
 
@@ -242,12 +230,21 @@ class AEStetikClusterer(
         """
         self._validate_params()
         CallbackList(self.callbacks or ())
+        before = dict(vars(self))
+        vars(self).pop("model_", None)  # an interrupted fit leaves the estimator unfitted
+        try:
+            self._fit(X, coordinates, morphology, slide)
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)  # what was fitted still is
+            raise
+        return self
+
+    def _fit(self, X, coordinates, morphology, slide) -> None:
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=4)
         spots = self._read(X, coordinates, morphology, slide, reset=True)
-        if hasattr(self, "model_"):
-            del self.model_  # an interrupted fit leaves the estimator unfitted
         self.n_clusters_ = self.n_clusters
         if self.n_clusters is None:
             choice_rng = np.random.RandomState(seeds[0])
@@ -261,15 +258,14 @@ class AEStetikClusterer(
         ).fit(spots.X, morphology=spots.morphology, neighbourhoods=spots.around)
         self.labels_ = self.consensus_.labels_
         self.agreement_ = self.consensus_.agreement_
-        features, rows = self._student_rows(spots)
+        view = self._view(spots)
         chosen = spots.around.spread_sample(MAX_STUDENT_SPOTS, np.random.RandomState(seeds[2]))
-        model = self._fit_student(features, rows, chosen, spots.around, int(seeds[3]), device)
-        self.model_ = model.eval()
-        self.embedding_ = self._embed(rows)
+        model = self._learn(view, chosen, int(seeds[3]), device)
+        self.embedding_ = view.embed(model)
         self.mixture_ = fit_from_labels(
             self.embedding_[chosen], self.labels_[chosen], self.n_clusters_
         )
-        return self
+        self.model_ = model
 
     def fit_predict(self, X, y=None, *, coordinates=None, morphology=None, slide=None):
         """Fit, and return ``labels_``; parameters are those of ``fit``."""
@@ -289,9 +285,8 @@ class AEStetikClusterer(
         Z : float64 ndarray of shape (n_spots, n_components)
         """
         check_is_fitted(self)
-        return self._embed(
-            self._student_rows(self._read(X, coordinates, morphology, slide, reset=False))[1]
-        )
+        spots = self._read(X, coordinates, morphology, slide, reset=False)
+        return self._view(spots).embed(self.model_)
 
     def predict(self, X, *, coordinates=None, morphology=None, slide=None):
         """Return the domains of spots of any slides; parameters are those of ``fit``.
@@ -359,7 +354,7 @@ class AEStetikClusterer(
         check_is_fitted(self)
         spots = self._read(adata, None, None, None, reset=False)
         proba = self._proba(spots)
-        Z = self._embed(self._student_rows(spots)[1])
+        Z = self._view(spots).embed(self.model_)
         return annotate(adata, proba.argmax(axis=1), Z, proba, key=key)
 
     def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> _Spots:
@@ -377,68 +372,32 @@ class AEStetikClusterer(
         X = validate_data(
             self, X, accept_sparse="csr", dtype=dtypes, reset=reset, ensure_min_samples=n_least
         )
-        X, coordinates, morphology = self._split(X, coordinates, morphology)
-        n_spots = X.shape[0]
+        X, parts = split_columns(
+            X,
+            getattr(self, "feature_names_in_", ()),
+            {"coordinates": self.coordinates_columns, "morphology": self.morphology_columns},
+            {"coordinates": coordinates, "morphology": morphology},
+        )
+        n_spots, morphology = X.shape[0], parts["morphology"]
         if reset and n_spots < (self.n_clusters or 1):
             raise ValueError(
                 f"n_samples={n_spots} should be >= n_clusters={self.n_clusters}: lower n_clusters "
                 "or pass more spots."
             )
-        around = self._neighbourhoods(n_spots, coordinates, slide, reset)
+        around = self._neighbourhoods(n_spots, parts["coordinates"], slide, reset)
         if morphology is not None and self.use_morphology is not False:
             morphology = check_morphology(morphology, n_spots)
         else:
             morphology = None
         if reset:
-            self.expression_pca_ = _expression_pca(X, total)
-            wide = morphology is not None and morphology.shape[1] > MAX_COMPONENTS
-            self.morphology_pca_ = _pca(morphology) if wide else None
-        X = self._components(X, total)
+            self.expression_pca_ = fit_expression_pca(X, total)
+            self.morphology_pca_ = None if morphology is None else fit_pca(morphology)
+        X = reduce_expression(X, self.expression_pca_, total)
         if self.morphology_pca_ is not None and morphology is not None:
             expected = self.morphology_pca_.n_features_in_
             morphology = check_morphology(morphology, n_spots, expected)
             morphology = self.morphology_pca_.transform(morphology)
         return _Spots(X, morphology, around)
-
-    def _split(self, X, coordinates, morphology):
-        """Take coordinates and image features out of the columns of X."""
-        taken = np.zeros(X.shape[1], dtype=bool)
-        given = {"coordinates": coordinates, "morphology": morphology}
-        for name in given:
-            columns = getattr(self, f"{name}_columns")
-            if columns is None:
-                continue
-            if given[name] is not None:
-                raise ValueError(
-                    f"{name} was given, and {name}_columns={columns!r} too: use one of them."
-                )
-            places = self._places(columns, f"{name}_columns")
-            if taken[places].any():
-                raise ValueError(f"{name}_columns={columns!r} holds columns of coordinates too.")
-            taken[places] = True
-            part = X[:, places]
-            given[name] = part.toarray() if sparse.issparse(part) else part
-        if taken.all():
-            raise ValueError("X has no features beside coordinates_columns and morphology_columns.")
-        return X[:, np.flatnonzero(~taken)] if taken.any() else X, *given.values()
-
-    def _places(self, columns, parameter: str) -> list[int]:
-        """Return the positions of columns that are named or counted."""
-        names = list(getattr(self, "feature_names_in_", ()))
-        places = []
-        for column in columns:
-            if isinstance(column, str) and column in names:
-                places.append(names.index(column))
-            elif isinstance(column, Integral) and -self.n_features_in_ <= column < (
-                self.n_features_in_
-            ):
-                places.append(int(column) % self.n_features_in_)
-            else:
-                raise ValueError(
-                    f"{parameter} holds {column!r}, which is no column of X: expected positions "
-                    f"below {self.n_features_in_}" + (f" or names of {names}." if names else ".")
-                )
-        return places
 
     def _neighbourhoods(self, n_spots: int, coordinates, slide, reset: bool) -> Neighbourhoods:
         if reset:
@@ -462,65 +421,44 @@ class AEStetikClusterer(
             )
         return Neighbourhoods(coordinates, slide)
 
-    def _components(self, X, total) -> np.ndarray:
-        """Return the components of features."""
-        if isinstance(self.expression_pca_, CountsPCA):
-            return self.expression_pca_.transform(X, total=total)
-        if self.expression_pca_ is not None:
-            return self.expression_pca_.transform(X)
-        if sparse.issparse(X):
-            raise ValueError(
-                f"X is sparse, holds no counts, and has {X.shape[1]} features, which are taken as "
-                "they are: sparse input is for counts, or for more than "
-                f"{MAX_COMPONENTS} features. Pass X.toarray()."
-            )
-        return X
+    def _view(self, spots: _Spots) -> RingView:
+        """Return spots as the network sees them."""
+        features = self.consensus_.features(spots.X, spots.morphology)
+        return RingView(features, spots.around, self.consensus_.width_factor_)
 
     def _proba(self, spots: _Spots) -> np.ndarray:
         return self.consensus_.predict_proba(
             spots.X, morphology=spots.morphology, neighbourhoods=spots.around
         )
 
-    def _student_rows(self, spots: _Spots) -> tuple[np.ndarray, np.ndarray]:
-        """Return centred features, and with them what is around: what the student takes."""
-        features = self.consensus_.features(spots.X, spots.morphology)
-        kernel = spots.around.gaussian_kernel(STUDENT_WIDTH * self.consensus_.width_factor_)
-        rows = np.empty((len(features), 5, features.shape[1]), np.float32)
-        rows[:, 0], rows[:, 1] = features, kernel @ features
-        for ring in (1, 2, 3):
-            rows[:, 1 + ring] = spots.around.ring_matrix(ring) @ features
-        return features, rows
-
-    def _fit_student(self, features, rows, chosen, around, seed: int, device):
-        """Train the autoencoder on the domains of some spots."""
-        n_features = features.shape[1]
-        latent_dim = self._n_features_out = min(self.n_components, n_features)
+    def _learn(self, view: RingView, chosen: np.ndarray, seed: int, device) -> torch.nn.Module:
+        """Train the network on the domains of the chosen spots."""
+        n_features = view.features.shape[1]
         n_expression = self.consensus_.n_leading_
+        self._n_features_out = min(self.n_components, n_features)
         arguments = {
             "n_features": n_expression,
-            "latent_dim": latent_dim,
+            "latent_dim": self._n_features_out,
             "n_morphology_features": n_features - n_expression,
         }
-        (directions,) = find_directions(features, around.lag_matrix(), [("maf", latent_dim)])
-        model = self._build_model(("SpatialStudent", arguments), seed)
-        x = torch.from_numpy(rows[chosen])
-        model.start(x, torch.from_numpy(np.ascontiguousarray(directions)))
-        labels = torch.from_numpy(self.labels_[chosen])
+        model = self._build_model((view.network, arguments), seed)
+        view.start(model, chosen)
+        model = model.to(device)
         result = self._train(
-            model.to(device),
-            (x.to(device), labels.to(device)),
-            self._training_config,
-            n_rows=len(x),
+            model,
+            view.batches(chosen, self.labels_[chosen]),
+            lambda n_rows: self._training_config(view),
+            n_rows=len(chosen),
             seed=seed,
             validation_fraction=None,
         )
         self._keep_history(result)
-        return model
+        return model.eval()
 
-    def _training_config(self, n_rows: int) -> TrainingConfig:
+    def _training_config(self, view: RingView) -> TrainingConfig:
         return TrainingConfig(
             **{
-                **STUDENT_TRAINING,
+                **view.training,
                 "n_epochs": self.max_steps,  # passes are cut by the number of steps
                 "max_steps": self.max_steps,
                 "batch_size": self.batch_size,
@@ -528,26 +466,3 @@ class AEStetikClusterer(
                 "warmup_steps": round(WARMUP_SHARE * self.max_steps),
             }
         )
-
-    def _embed(self, rows: np.ndarray) -> np.ndarray:
-        """Embed in float64: a spot's result then does not depend on its batch."""
-        model = copy.deepcopy(self.model_).cpu().double()
-        with torch.no_grad():
-            parts = [
-                model.embed(part.double()) for part in torch.from_numpy(rows).split(CHUNK_SPOTS)
-            ]
-        return torch.cat(parts).numpy()
-
-
-def _expression_pca(X, total) -> CountsPCA | PCA | None:
-    """Return what reduces features, fitted, or None if they are few and no counts."""
-    if looks_like_counts(X):
-        return CountsPCA(MAX_COMPONENTS).fit(X, total=total)
-    return _pca(X) if X.shape[1] > MAX_COMPONENTS else None
-
-
-def _pca(X) -> PCA:
-    """Return fitted components of wide features."""
-    size = min(MAX_COMPONENTS, X.shape[0] - 1, X.shape[1] - 1)
-    solver = "covariance_eigh" if X.shape[1] <= FEW_FEATURES else "arpack"
-    return PCA(size, svd_solver=solver, random_state=0).fit(X)

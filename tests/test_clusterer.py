@@ -10,6 +10,7 @@ import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -261,6 +262,43 @@ class TestInput:
         both = quick(use_morphology=True).fit(one.X, **given)
         with pytest.raises(ValueError, match="morphology is missing"):
             both.transform(one.X, coordinates=one.coordinates)
+
+
+class TestFailure:
+    """What is left of an earlier fit."""
+
+    @staticmethod
+    def raising(error):
+        def callback(log):
+            raise error
+
+        return [callback]
+
+    @pytest.mark.parametrize("fault", ["refused", "late"])
+    def test_a_fit_that_fails_leaves_the_one_before_whole(self, one, fault):
+        clusterer = quick(3).fit(one.X, coordinates=one.coordinates)
+        before = dict(vars(clusterer))
+        labels = clusterer.labels_.copy()
+        X, given = one.X[:, :9], {"coordinates": one.coordinates}
+        if fault == "late":
+            clusterer.set_params(callbacks=self.raising(RuntimeError("at the end of an epoch")))
+        else:
+            given["morphology"] = np.full((600, 2), np.nan)
+        with pytest.raises((RuntimeError, ValueError), match=r"end of an epoch|NaN"):
+            clusterer.fit(X, **given)
+        clusterer.set_params(callbacks=None)
+        assert {name for name in vars(clusterer) if vars(clusterer)[name] is not before[name]} <= {
+            "callbacks"
+        }
+        np.testing.assert_array_equal(clusterer.predict(one.X, coordinates=one.coordinates), labels)
+
+    def test_an_interrupt_is_passed_on_and_leaves_it_unfitted(self, one):
+        clusterer = quick(3).fit(one.X, coordinates=one.coordinates)
+        clusterer.set_params(callbacks=self.raising(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            clusterer.fit(one.X, coordinates=one.coordinates)
+        with pytest.raises(NotFittedError):
+            clusterer.predict(one.X, coordinates=one.coordinates)
 
 
 class TestPersistence:

@@ -1,0 +1,118 @@
+"""What a clusterer is given: columns of a table that are told apart, features that are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
+
+# Components that features are reduced to, where there are more.
+MAX_COMPONENTS = 50
+# Up to so many features their covariance matrix is cheaper than iterations.
+FEW_FEATURES = 500
+
+
+def split_columns(X, names: Sequence[str], columns: Mapping[str, Sequence | None], given: Mapping):
+    """Take columns of a table that are no features out of it.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_spots, n_columns)
+        The table.
+    names : sequence of str
+        Names of its columns, if they have any.
+    columns : dict of sequence of (str or int), or of None
+        Names or positions of the columns of each part; None for a part that is not in the table.
+    given : dict of arrays or of None
+        The parts that were given beside the table.
+
+    Returns
+    -------
+    X : ndarray or sparse matrix of shape (n_spots, n_features)
+        The columns that are left.
+    parts : dict of arrays or of None
+        Those of ``given``, and the ones taken out of the table.
+
+    Raises
+    ------
+    ValueError
+        A column is not there, or is in two parts; a part was given twice; or nothing is left.
+    """
+    taken = np.zeros(X.shape[1], dtype=bool)
+    parts = dict(given)
+    for name, wanted in columns.items():
+        if wanted is None:
+            continue
+        if parts[name] is not None:
+            raise ValueError(
+                f"{name} was given, and {name}_columns={wanted!r} too: use one of them."
+            )
+        places = _places(wanted, f"{name}_columns", list(names), X.shape[1])
+        if taken[places].any():
+            raise ValueError(f"{name}_columns={wanted!r} holds columns of coordinates too.")
+        taken[places] = True
+        part = X[:, places]
+        parts[name] = part.toarray() if sparse.issparse(part) else part
+    if taken.all():
+        raise ValueError("X has no features beside coordinates_columns and morphology_columns.")
+    return X[:, np.flatnonzero(~taken)] if taken.any() else X, parts
+
+
+def _places(columns: Sequence, parameter: str, names: list[str], n_columns: int) -> list[int]:
+    """Return the positions of columns that are named or counted."""
+    places = []
+    for column in columns:
+        if isinstance(column, str) and column in names:
+            places.append(names.index(column))
+        elif isinstance(column, Integral) and -n_columns <= column < n_columns:
+            places.append(int(column) % n_columns)
+        else:
+            raise ValueError(
+                f"{parameter} holds {column!r}, which is no column of X: expected positions "
+                f"below {n_columns}" + (f" or names of {names}." if names else ".")
+            )
+    return places
+
+
+def fit_expression_pca(X, total: np.ndarray | None) -> CountsPCA | PCA | None:
+    """Return what reduces features, fitted, or None if they are few and no counts.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_spots, n_features)
+        Counts, or other features.
+    total : ndarray of shape (n_spots,) or None
+        Sums of all counts of each spot, where X holds some only.
+    """
+    if looks_like_counts(X):
+        return CountsPCA(MAX_COMPONENTS).fit(X, total=total)
+    return fit_pca(X)
+
+
+def fit_pca(X) -> PCA | None:
+    """Return fitted components of features, or None if there are no more than 50."""
+    if X.shape[1] <= MAX_COMPONENTS:
+        return None
+    size = min(MAX_COMPONENTS, X.shape[0] - 1, X.shape[1] - 1)
+    solver = "covariance_eigh" if X.shape[1] <= FEW_FEATURES else "arpack"
+    return PCA(size, svd_solver=solver, random_state=0).fit(X)
+
+
+def reduce_expression(X, pca: CountsPCA | PCA | None, total: np.ndarray | None) -> np.ndarray:
+    """Return the components of features, (n_spots, n_components), by what was fitted."""
+    if isinstance(pca, CountsPCA):
+        return pca.transform(X, total=total)
+    if pca is not None:
+        return pca.transform(X)
+    if sparse.issparse(X):
+        raise ValueError(
+            f"X is sparse, holds no counts, and has {X.shape[1]} features, which are taken as "
+            "they are: sparse input is for counts, or for more than "
+            f"{MAX_COMPONENTS} features. Pass X.toarray()."
+        )
+    return X

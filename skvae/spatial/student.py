@@ -1,0 +1,77 @@
+"""The student: what its network sees of spots and the tissue around them, and what it makes of it.
+
+A view of spots brings together what a network needs to start, to learn and to embed; the clusterer
+trains the network in between.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skvae.models import STUDENT_TRAINING, SpatialStudent
+from skvae.spatial.members import find_directions
+from skvae.spatial.neighbourhoods import Neighbourhoods
+
+# Width in spacings of the kernel by which features are smoothed.
+WIDTH = 1.25
+N_RINGS = 3
+# Spots embedded at a time.
+CHUNK_SPOTS = 8192
+
+
+class RingView:
+    """Spots by their own features, smoothed ones, and means over the rings around them.
+
+    Parameters
+    ----------
+    features : float32 array of shape (n_spots, n_features)
+        Centred features.
+    around : Neighbourhoods
+        Of the same spots.
+    width_factor : float
+        By which the smoothing kernel is narrowed.
+
+    Attributes
+    ----------
+    rows : float32 array of shape (n_spots, 5, n_features)
+        What ``skvae.models.SpatialStudent`` takes.
+    """
+
+    network = "SpatialStudent"
+    training = STUDENT_TRAINING
+
+    def __init__(self, features: np.ndarray, around: Neighbourhoods, width_factor: float) -> None:
+        self.features, self.around = features, around
+        self.rows = np.empty((len(features), 2 + N_RINGS, features.shape[1]), np.float32)
+        self.rows[:, 0] = features
+        self.rows[:, 1] = around.gaussian_kernel(WIDTH * width_factor) @ features
+        for ring in range(1, 1 + N_RINGS):
+            self.rows[:, 1 + ring] = around.ring_matrix(ring) @ features
+
+    def start(self, model: SpatialStudent, chosen: np.ndarray) -> None:
+        """Start the network as factors of largest autocorrelation, by the chosen spots."""
+        lag = self.around.lag_matrix()
+        wanted = [("maf", model.latent_dim)]
+        (directions,) = find_directions(self.features, lag, wanted)
+        model.start(
+            torch.from_numpy(self.rows[chosen]),
+            torch.from_numpy(np.ascontiguousarray(directions)),
+        )
+
+    def batches(self, chosen: np.ndarray, labels: np.ndarray) -> tuple[Tensor, ...]:
+        """Return what the network learns from, given the labels of the chosen spots."""
+        return torch.from_numpy(self.rows[chosen]), torch.from_numpy(labels)
+
+    def embed(self, model: nn.Module) -> np.ndarray:
+        """Return the latents, float64 of shape (n_spots, latent_dim).
+
+        In float64 a spot's result does not depend on its batch.
+        """
+        model = copy.deepcopy(model).cpu().double()
+        with torch.no_grad():
+            parts = torch.from_numpy(self.rows).split(CHUNK_SPOTS)
+            return torch.cat([model.embed(part.double()) for part in parts]).numpy()
