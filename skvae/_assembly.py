@@ -70,7 +70,18 @@ def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:
         model = copy.deepcopy(spec["model"])
     else:
         model = _from_parts(spec)
-    model.float().build(sample)  # whatever torch's default type is
+    try:
+        model.float().build(sample)  # whatever torch's default type is
+    except RuntimeError as error:
+        own = [part for part in ("encoder", "decoder") if spec[part] is not None]
+        if not own:
+            raise
+        raise ValueError(
+            f"{' and '.join(own)} cannot be used: {str(error).splitlines()[0]}. The encoder gets "
+            f"rows of shape (batch, {', '.join(map(str, sample.shape[1:]))}) and gives features "
+            f"(batch, n); the decoder gets latents (batch, {_decoder_inputs(spec)}) and gives rows of "
+            "the first shape."
+        ) from error
     # Built-in decoders begin with the mean row, or with the frequencies of ones.
     if hasattr(getattr(model, "decoder", None), "start_at"):
         model.decoder.start_at(model.likelihood.start(sample))
@@ -83,7 +94,6 @@ def _from_parts(spec: dict) -> torch.nn.Module:
         likelihood = LIKELIHOODS[likelihood](shape)
     if network == "auto":
         network = "mlp" if len(shape) == 1 else "conv"
-    n_inputs = spec["latent_dim"] + (spec["n_classes"] or 0)
     return make_model(
         spec["model"],
         shape,
@@ -93,10 +103,14 @@ def _from_parts(spec: dict) -> torch.nn.Module:
         hidden_layer_sizes=spec["hidden_layer_sizes"],
         activation=spec["activation"],
         encoder=_made(spec["encoder"], shape),
-        decoder=_made(spec["decoder"], n_inputs, shape),
+        decoder=_made(spec["decoder"], _decoder_inputs(spec), shape),
         n_classes=spec["n_classes"],
         **spec["params"],
     )
+
+
+def _decoder_inputs(spec: dict) -> int:
+    return spec["latent_dim"] + (spec["n_classes"] or 0)
 
 
 def _made(network, *arguments):

@@ -406,6 +406,20 @@ class TestLabels:
             fitted.sample(3, y=1)
 
 
+@pytest.mark.parametrize("model", ["vae", "ae"])
+@pytest.mark.parametrize(
+    ("part", "network", "words"),
+    [
+        ("encoder", nn.Linear(9, 4), r"encoder cannot be used: .*rows of shape \(batch, 64\)"),
+        ("decoder", nn.Linear(3, 64), r"decoder cannot be used: .*latents \(batch, 2\)"),
+        ("decoder", nn.Linear(2, 63), r"x_hat has shape .*63\), expected"),
+    ],
+)
+def test_a_network_of_a_wrong_width_is_named(digits, model, part, network, words):
+    with pytest.raises(ValueError, match=words):
+        VAEEmbedder(2, model=model, max_epochs=1, **{part: network}).fit(digits[0])
+
+
 class TestFrames:
     def test_a_column_that_holds_no_numbers_is_named(self):
         frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "town": ["Rome", "Oslo", "Bern"]})
