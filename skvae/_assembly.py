@@ -79,8 +79,8 @@ def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:
         raise ValueError(
             f"{' and '.join(own)} cannot be used: {str(error).splitlines()[0]}. The encoder gets "
             f"rows of shape (batch, {', '.join(map(str, sample.shape[1:]))}) and gives features "
-            f"(batch, n); the decoder gets latents (batch, {_decoder_inputs(spec)}) and gives rows of "
-            "the first shape."
+            f"(batch, n); the decoder gets latents (batch, {_decoder_inputs(spec)}) and gives "
+            "rows of the first shape."
         ) from error
     # Built-in decoders begin with the mean row, or with the frequencies of ones.
     if hasattr(getattr(model, "decoder", None), "start_at"):
