@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,23 +13,14 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
-from skvae.models import (
-    AutoregressiveTVAE,
-    FactorizedTVAE,
-    TabularVAE,
-    reparametrize,
-)
+from skvae._scoring import log_density_bound, posterior_means, table_tensors
+from skvae._table_model import model_spec, training_config
+from skvae.models import FactorizedTVAE, TabularVAE, reparametrize
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
-from skvae.tabular import MixtureEncoder, TabularTransformer
+from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
-from skvae.training import CallbackList, TrainingConfig, steps_per_epoch
-
-# Latents drawn for each row when its likelihood is bounded.
-N_SCORE_DRAWS = 8
-# Rows encoded or scored at a time.
-SCORE_ROWS = 2048
-
+from skvae.training import CallbackList
 
 # Parameters handed through to the transformer.
 _SHARED_PARAMETERS = (
@@ -299,12 +287,12 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         encoded = transformer.fit_encode(X, places=self.decoder == "factorized")
         if hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
-        model = self._build_model(self._model_spec(transformer), int(seeds[1])).to(device)
-        data = _to_tensors(model, encoded, device)
+        model = self._build_model(model_spec(self, transformer), int(seeds[1])).to(device)
+        data = table_tensors(model, encoded, device)
         result = self._train(
             model,
             data,
-            partial(self._training_config, n_codes=int(transformer.cardinalities_.sum())),
+            lambda n_rows: training_config(self, n_rows, int(transformer.cardinalities_.sum())),
             n_rows=len(data[0]),
             seed=int(seeds[2]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
@@ -362,13 +350,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         """
         check_is_fitted(self)
         frame = read_table(self, X, reset=False)
-        model = self._double_model()
-        encoded = self.transformer_.encode(frame, places=isinstance(model, FactorizedTVAE))
-        out = np.empty((len(encoded.codes), model.latent_dim))
-        with torch.no_grad():
-            for rows, batch in self._batches(encoded, model):
-                out[rows] = model.encode(batch)[0].cpu().numpy()
-        return out
+        places = isinstance(self.model_, FactorizedTVAE)
+        return posterior_means(self.model_, self.transformer_.encode(frame, places=places))
 
     def inverse_transform(self, Z):
         """Turn embeddings into rows: the most probable cell of each column in turn.
@@ -417,19 +400,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         check_is_fitted(self)
         frame = read_table(self, X, reset=False)
         encoded, log_measure = self.transformer_.encode_with_measure(frame)
-        model = self._double_model()
-        device = next(model.parameters()).device
-        noise = torch.randn(
-            N_SCORE_DRAWS,
-            model.latent_dim,
-            generator=torch.Generator().manual_seed(0),
-            dtype=torch.float64,
-        ).to(device)
-        bound = np.empty(len(log_measure))
-        with torch.no_grad():
-            for rows, batch in self._batches(encoded, model):
-                bound[rows] = _importance_bound(model, batch, noise).cpu().numpy()
-        return bound + log_measure
+        return log_density_bound(self.model_, encoded) + log_measure
 
     def score(self, X, y=None):
         """Mean of ``score_samples``: higher is better.
@@ -469,61 +440,6 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 "of a column's network are residual."
             )
 
-    def _model_spec(self, transformer: TabularTransformer) -> tuple[str, dict]:
-        """Name and arguments of the torch module for a fitted transformer."""
-        counts = [encoder.code_counts_ for encoder in transformer.encoders_]
-        shared = {
-            "cardinalities": transformer.cardinalities_.tolist(),
-            "counts": counts,
-            "latent_dim": self.n_components,
-            "hidden": tuple(self.hidden_layer_sizes),
-        }
-        if self.decoder == "autoregressive":
-            return "AutoregressiveTVAE", {
-                **shared,
-                "scores": transformer.code_scores_,
-                "column_hidden": tuple(self.column_layer_sizes),
-                "embedding_dim": self.embedding_dim,
-            }
-        widths = {
-            column: encoder.mode_widths_
-            for column, encoder in enumerate(transformer.encoders_)
-            if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
-        }
-        return "FactorizedTVAE", {
-            **shared,
-            "place_columns": list(widths),
-            "mode_widths": list(widths.values()),
-        }
-
-    def _training_config(self, n_rows: int, n_codes: int) -> TrainingConfig:
-        n_epochs = self.max_epochs
-        if n_epochs == "auto":
-            n_epochs = automatic_epochs(n_rows, n_codes, self.batch_size)
-        total = n_epochs * steps_per_epoch(n_rows, self.batch_size)
-        if self.max_steps is not None:
-            total = min(total, self.max_steps)
-        cosine = self.learning_rate_schedule == "cosine"
-        return TrainingConfig(
-            n_epochs=n_epochs,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            betas=(0.9, 0.99) if self.optimizer == "adamw" else (0.9, 0.999),
-            schedule=self.learning_rate_schedule,
-            warmup_steps=min(100, total // 10) if cosine else 0,
-            beta=self.beta,
-            # A longer warm-up lets the rate rise to many nats, which must then be unlearnt.
-            beta_warmup_steps=30 if self.free_nats > 0 else 0,
-            free_nats=self.free_nats,
-            average_decay=self.weight_averaging,
-            max_grad_norm=self.max_grad_norm,
-            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
-            tol=self.tol,
-        )
-
     def _fit_sampler(self, model: TabularVAE, data, seed: int):
         """Fit the density of the latents of (at most 10,000) training rows."""
         sampler = SAMPLERS[self.sampler]()
@@ -551,19 +467,6 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         )
         return restore_container(self, frame)
 
-    def _double_model(self) -> TabularVAE:
-        """Copy the model in float64: a row's result then does not depend on its batch."""
-        model = copy.deepcopy(self.model_)
-        return model.cpu().double() if _lacks_float64(model) else model.double()
-
-    def _batches(self, encoded, model):
-        """Slices of rows, and their tensors in the model's precision."""
-        device = next(model.parameters()).device
-        data = _to_tensors(model, encoded, device)
-        for start in range(0, len(data[0]), SCORE_ROWS):
-            rows = slice(start, start + SCORE_ROWS)
-            yield rows, tuple(t[rows].double() if t.is_floating_point() else t[rows] for t in data)
-
     def _take_columns_of(self, transformer: TabularTransformer) -> None:
         """Adopt what fit saw of the table's shape and names."""
         self.n_features_in_ = transformer.n_features_in_
@@ -579,40 +482,3 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
-
-
-def _to_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:
-    """Tensors that the model takes as a batch: codes, and places where it models them."""
-    codes = torch.from_numpy(encoded.codes).to(device)
-    if isinstance(model, AutoregressiveTVAE):
-        return (codes,)
-    floats = [encoded.places, *encoded.mode_places]
-    return codes, *(torch.from_numpy(array).to(device) for array in floats)
-
-
-def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
-    """Return the passes over a table: more steps where it has more codes, within bounds.
-
-    At least 12 passes and at most 20; but below 16,000 rows the upper bound falls towards 10, as
-    few rows are soon learnt by heart.
-    """
-    steps = 1200 + n_codes / 2
-    most = min(20, 10 + n_rows / 1600)
-    return round(min(max(steps * batch_size / n_rows, 12), most))
-
-
-def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Tensor:
-    """Importance-weighted bound on log p(x), of shape (batch,), for the given noise."""
-    mu, log_var = model.encode(batch)
-    log_weights = []
-    for eps in noise:
-        z = mu + torch.exp(0.5 * log_var) * eps
-        log_prior = -0.5 * z.square().sum(1)
-        log_posterior = -0.5 * (eps.square().sum() + log_var.sum(1))
-        log_density = model.log_density(batch, model.decode(z, batch))
-        log_weights.append(log_density + log_prior - log_posterior)
-    return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
-
-
-def _lacks_float64(model: TabularVAE) -> bool:
-    return next(model.parameters()).device.type == "mps"

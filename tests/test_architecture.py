@@ -42,7 +42,10 @@ FLOORS = {
     # what the doors share
     "_assembly": 3,
     "_estimator": 3,
+    "_scoring": 3,
+    "_table_model": 3,
     "config": 3,
+    "constraints": 3,
     "persistence": 3,
     # the doors
     "clusterer": 4,

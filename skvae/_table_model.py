@@ -1,0 +1,77 @@
+"""From the parameters of ``TVAESynthesizer`` and an encoded table to a module and its training."""
+
+from __future__ import annotations
+
+from skvae.tabular import MixtureEncoder, TabularTransformer
+from skvae.training import TrainingConfig, steps_per_epoch
+
+
+def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
+    """Return name and arguments of the torch module for a fitted transformer.
+
+    ``params`` is the estimator, read and not changed.
+    """
+    shared = {
+        "cardinalities": transformer.cardinalities_.tolist(),
+        "counts": [encoder.code_counts_ for encoder in transformer.encoders_],
+        "latent_dim": params.n_components,
+        "hidden": tuple(params.hidden_layer_sizes),
+    }
+    if params.decoder == "autoregressive":
+        return "AutoregressiveTVAE", {
+            **shared,
+            "scores": transformer.code_scores_,
+            "column_hidden": tuple(params.column_layer_sizes),
+            "embedding_dim": params.embedding_dim,
+        }
+    widths = {
+        column: encoder.mode_widths_
+        for column, encoder in enumerate(transformer.encoders_)
+        if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
+    }
+    return "FactorizedTVAE", {
+        **shared,
+        "place_columns": list(widths),
+        "mode_widths": list(widths.values()),
+    }
+
+
+def training_config(params, n_rows: int, n_codes: int) -> TrainingConfig:
+    """Return how a fit trains on so many rows, whose columns have so many codes together."""
+    n_epochs = params.max_epochs
+    if n_epochs == "auto":
+        n_epochs = automatic_epochs(n_rows, n_codes, params.batch_size)
+    total = n_epochs * steps_per_epoch(n_rows, params.batch_size)
+    if params.max_steps is not None:
+        total = min(total, params.max_steps)
+    cosine = params.learning_rate_schedule == "cosine"
+    return TrainingConfig(
+        n_epochs=n_epochs,
+        max_steps=params.max_steps,
+        batch_size=params.batch_size,
+        optimizer=params.optimizer,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        betas=(0.9, 0.99) if params.optimizer == "adamw" else (0.9, 0.999),
+        schedule=params.learning_rate_schedule,
+        warmup_steps=min(100, total // 10) if cosine else 0,
+        beta=params.beta,
+        # A longer warm-up lets the rate rise to many nats, which must then be unlearnt.
+        beta_warmup_steps=30 if params.free_nats > 0 else 0,
+        free_nats=params.free_nats,
+        average_decay=params.weight_averaging,
+        max_grad_norm=params.max_grad_norm,
+        n_iter_no_change=params.n_iter_no_change if params.early_stopping else None,
+        tol=params.tol,
+    )
+
+
+def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
+    """Return the passes over a table: more steps where it has more codes, within bounds.
+
+    At least 12 passes and at most 20; but below 16,000 rows the upper bound falls towards 10, as
+    few rows are soon learnt by heart.
+    """
+    steps = 1200 + n_codes / 2
+    most = min(20, 10 + n_rows / 1600)
+    return round(min(max(steps * batch_size / n_rows, 12), most))
