@@ -207,10 +207,10 @@ def measure(spec):
     return record
 
 
-def versions():
+def versions(packages=PACKAGES):
     """Versions of Python and of whichever of the packages are installed."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -77,14 +77,14 @@ class Results:
         partial.replace(self.path)
 
 
-def environment(argv):
+def environment(argv, script="images.py"):
     """Describe this run; paths are left out, for they say nothing to another reader."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
     ).stdout.strip()
     shown = [re.sub(r".*/.*", "PATH", word) for word in argv]
     return {
-        "command": " ".join(["python benchmarks/images.py", *shown]),
+        "command": " ".join([f"python benchmarks/{script}", *shown]),
         "date": datetime.datetime.now().astimezone().date().isoformat(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
