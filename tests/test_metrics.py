@@ -74,6 +74,25 @@ class TestColumnShapes:
         score = column_shapes(pd.DataFrame({"x": a}), pd.DataFrame({"x": b})).value
         assert score == pytest.approx(1 - ks_2samp(a, b).statistic, abs=1e-12)
 
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda rng, n: rng.lognormal(0, 4, n),
+            lambda rng, n: np.where(rng.random(n) < 0.6, 0.0, rng.lognormal(0, 3, n)),
+            lambda rng, n: np.rint(rng.lognormal(7, 2, n)),
+            lambda rng, n: 10_000.0 * rng.integers(-50, 50, n),
+            lambda rng, n: rng.standard_cauchy(n).round(2),
+            lambda rng, n: np.full(n, 3.5),
+            lambda rng, n: rng.integers(0, 2**40, n).astype(float),
+        ],
+    )
+    def test_ks_equals_scipy_on_long_tails_and_repeated_values(self, draw, seed):
+        rng = np.random.default_rng(seed)
+        a, b = draw(rng, 4000), draw(rng, rng.integers(1, 5000))
+        score = column_shapes(pd.DataFrame({"x": a}), pd.DataFrame({"x": b})).value
+        assert score == pytest.approx(1 - ks_2samp(a, b).statistic, abs=1e-12)
+
     def test_extreme_numbers(self):
         a = pd.DataFrame({"x": [-np.inf, 0.5, 1e300, np.inf]})
         assert column_shapes(a, a).value == 1.0

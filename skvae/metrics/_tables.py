@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,7 +48,9 @@ class TablePair:
         for column in real.columns:
             is_discrete = column in declared or not is_numerical(real[column])
             (discrete if is_discrete else numerical).append(column)
-        return cls(real, synthetic[real.columns], numerical, discrete)
+        if not real.columns.equals(synthetic.columns):
+            synthetic = synthetic[real.columns]
+        return cls(real, synthetic, numerical, discrete)
 
     def numbers(self, column) -> tuple[np.ndarray, np.ndarray]:
         """One column of both tables as float64, missing cells as NaN."""
@@ -75,13 +78,8 @@ class TablePair:
         if not _comparable_as_they_are(real.dtype, synthetic.dtype):
             real, synthetic = real.astype(object), synthetic.astype(object)
         cells = pd.concat([real, synthetic], ignore_index=True)
-        try:
+        with _comparing(column):
             codes, levels = pd.factorize(cells)
-        except TypeError as error:
-            raise TypeError(
-                f"column {column!r} holds cells that cannot be compared ({error}); "
-                "turn them into strings first."
-            ) from error
         order = _sorted_order(levels)
         ranks = np.empty(len(levels) + 1, dtype=np.int64)
         ranks[order] = np.arange(len(levels))
@@ -89,10 +87,35 @@ class TablePair:
         codes = ranks[codes]
         return codes[: len(self.real)], codes[len(self.real) :], len(levels)
 
+    def level_counts(self, column) -> tuple[dict, dict]:
+        """Rows of either table that hold each level of a column; missing cells are left out."""
+        with _comparing(column):
+            return _level_counts(self.real[column]), _level_counts(self.synthetic[column])
+
+
+def _level_counts(cells: pd.Series) -> dict:
+    # Looking for missing levels afterwards is quicker than for missing cells before.
+    counts = cells.value_counts(sort=False, dropna=False)
+    levels = zip(counts.index.tolist(), counts.index.isna(), counts.tolist(), strict=True)
+    return {level: count for level, is_missing, count in levels if not is_missing}
+
+
+@contextmanager
+def _comparing(column) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(
+            f"column {column!r} holds cells that cannot be compared ({error}); "
+            "turn them into strings first."
+        ) from error
+
 
 def is_numerical(column: pd.Series) -> bool:
     """Whether a column counts as numerical: numbers, dates and durations, but not booleans."""
     dtype = column.dtype
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iufcmM"
     if pdt.is_bool_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype):
         return False
     return (
@@ -104,6 +127,8 @@ def is_numerical(column: pd.Series) -> bool:
 
 def as_numbers(column: pd.Series, where: str) -> np.ndarray:
     """Cells as float64: dates and durations in seconds, missing cells as NaN."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        return column.to_numpy(float)
     if pdt.is_datetime64_any_dtype(column.dtype):
         column = pd.to_datetime(column)
         return ((column - pd.Timestamp(0, tz=column.dt.tz)) / pd.Timedelta(1, "s")).to_numpy(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +13,7 @@ from ._tables import TablePair
 
 # SDMetrics rounds to this many decimals so that differences in the last bit count as ties.
 _DECIMALS = 14
+_N_BINS = 4096
 
 
 def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) -> MetricResult:
@@ -74,7 +76,7 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
     rows = [
         (column, "ks", _ks_complement(*pair.numbers(column)))
         if column in numerical
-        else (column, "tv", _tv_complement(*pair.codes(column)))
+        else (column, "tv", _tv_complement(*pair.level_counts(column)))
         for column in pair.real.columns
     ]
     details = pd.DataFrame(rows, columns=["column", "metric", "score"])
@@ -82,44 +84,104 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
 
 
 def _ks_complement(real: np.ndarray, synthetic: np.ndarray) -> float:
-    real, synthetic = (cells[~np.isnan(cells)] for cells in (real, synthetic))
-    if not len(real) or not len(synthetic):
-        return np.nan
-    low = min(real.min(), synthetic.min())
-    width = max(real.max(), synthetic.max()) - low
-    if width <= 4 * (len(real) + len(synthetic)) and _whole(real) and _whole(synthetic):
-        counts = (
-            np.bincount((cells - low).astype(np.int64), minlength=int(width) + 1)
-            for cells in (real, synthetic)
-        )
-        distributions = [np.cumsum(count) / count.sum() for count in counts]
-        return 1.0 - float(np.abs(np.subtract(*distributions)).max())
-
-    real, synthetic = (np.sort(_rounded(cells)) for cells in (real, synthetic))
-    # The largest gap between two step functions lies at a step of one of them.
-    largest = 0.0
-    for steps in (real, synthetic):
-        gap = np.searchsorted(real, steps, side="right") / len(real)
-        gap -= np.searchsorted(synthetic, steps, side="right") / len(synthetic)
-        largest = max(largest, float(np.abs(gap).max()))
-    return 1.0 - largest
+    samples = [_known(real), _known(synthetic)]
+    return 1.0 - _largest_gap(samples) if all(map(len, samples)) else np.nan
 
 
-def _whole(cells: np.ndarray) -> bool:
-    return bool((np.rint(cells) == cells).all())
+def _known(cells: np.ndarray) -> np.ndarray:
+    missing = np.isnan(cells)
+    return cells[~missing] if missing.any() else cells
+
+
+def _largest_gap(samples: list[np.ndarray]) -> float:
+    """Kolmogorov-Smirnov statistic of two samples: the largest gap between their step functions.
+
+    Sorting would take most of the time. Bins of equal width are counted in its place, which tells
+    the gap at their ends. Only rows in bins inside which, going by the counts, a larger gap may
+    lie are looked at more closely: value by value where few whole numbers fit in, else sorted.
+    """
+    whole = all(bool((np.rint(cells) == cells).all()) for cells in samples)
+    if not whole:
+        samples = [_rounded(cells) for cells in samples]
+    codes, heights, n_bins, unit = _equal_bins(samples, whole)
+    gap, starts, ends = _gap_at_ends(codes, np.zeros((2, 1), dtype=np.int64), n_bins)
+    if whole and unit == 1:
+        return gap
+    sizes = [len(cells) for cells in samples]
+    low, high = (rows.T / sizes for rows in (starts, ends))
+    is_open = np.maximum(high[:, 0] - low[:, 1], high[:, 1] - low[:, 0]) > gap
+    below = starts[:, is_open]
+    rank = np.cumsum(is_open) - 1
+    kept = [np.flatnonzero(is_open[c]) for c in codes]
+    codes = [c[k] for c, k in zip(codes, kept, strict=True)]
+    if whole and below.shape[1] * unit <= 4 * sum(sizes):
+        heights = [h[k].astype(np.int64) for h, k in zip(heights, kept, strict=True)]
+        codes = [rank[c] * unit + h - c * unit for c, h in zip(codes, heights, strict=True)]
+        return max(gap, _gap_at_ends(codes, below, unit, sizes)[0])
+    samples = [cells[k] for cells, k in zip(samples, kept, strict=True)]
+    return max(gap, _gap_inside(samples, [rank[c] for c in codes], below, sizes))
 
 
 def _rounded(cells: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.round(cells, _DECIMALS)
-    return np.where(np.isfinite(rounded), rounded, cells)
+    finite = np.isfinite(rounded)
+    return rounded if finite.all() else np.where(finite, rounded, cells)
 
 
-def _tv_complement(real: np.ndarray, synthetic: np.ndarray, n_levels: int) -> float:
-    frequencies = []
-    for codes in (real, synthetic):
-        counts = np.bincount(codes[codes >= 0], minlength=n_levels)
-        if not counts.sum():
-            return np.nan
-        frequencies.append(counts / counts.sum())
-    return float(np.minimum(*frequencies).sum())
+def _equal_bins(samples: list, whole: bool) -> tuple[list, list, int, int]:
+    """Bin of each cell, its height above the lowest, the number of bins, and their width.
+
+    The width is a power of two where all cells are whole, and otherwise not told.
+    """
+    low = min(cells.min() for cells in samples)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        width = max(cells.max() for cells in samples) - low
+        scale = (_N_BINS - 1) / width
+        scalable = np.isfinite(width * scale)
+    if not scalable:  # one value, or an infinite one
+        return [np.zeros(len(cells), dtype=np.int64) for cells in samples], samples, 1, 0
+    unit = 0
+    if whole:
+        fine = width <= 4 * sum(map(len, samples))
+        unit = 1 if fine else 1 << max(0, math.ceil(math.log2((width + 1) / _N_BINS)))
+        scale = 1.0 / unit
+    heights = [cells - low for cells in samples]
+    codes = [(h * scale).astype(np.int64) for h in heights]
+    return codes, heights, int(width * scale) + 1, unit
+
+
+def _gap_at_ends(codes: list, below: np.ndarray, n_parts: int, sizes=None) -> tuple:
+    """Largest gap at the ends of bins, and the rows of either table up to their two ends.
+
+    The bins are `n_parts` parts of each of some intervals, which have `below` rows below them.
+    """
+    n_bins = below.shape[1] * n_parts
+    counts = np.stack([np.bincount(c, minlength=n_bins) for c in codes])
+    ends = np.cumsum(counts.reshape(2, -1, n_parts), axis=2) + below[:, :, None]
+    ends = ends.reshape(2, -1)
+    real, synthetic = sizes or map(len, codes)
+    gap = np.abs(ends[0] / real - ends[1] / synthetic).max(initial=0.0)
+    return float(gap), ends - counts, ends
+
+
+def _gap_inside(samples: list, codes: list, below: np.ndarray, sizes: list[int]) -> float:
+    """Largest gap at the values inside intervals that have `below` rows below them."""
+    samples, codes = ([np.sort(x) for x in arrays] for arrays in (samples, codes))
+    firsts = [np.searchsorted(c, np.arange(below.shape[1])) for c in codes]
+    largest = 0.0
+    for steps, intervals in zip(samples, codes, strict=True):
+        shares = [
+            (np.searchsorted(x, steps, side="right") + (b - first)[intervals]) / n
+            for x, b, first, n in zip(samples, below, firsts, sizes, strict=True)
+        ]
+        largest = max(largest, float(np.abs(shares[0] - shares[1]).max(initial=0.0)))
+    return largest
+
+
+def _tv_complement(real: dict, synthetic: dict) -> float:
+    n_real, n_synthetic = sum(real.values()), sum(synthetic.values())
+    if not n_real or not n_synthetic:
+        return np.nan
+    shared = real.keys() & synthetic.keys()
+    return sum(min(real[level] / n_real, synthetic[level] / n_synthetic) for level in shared)
