@@ -11,9 +11,18 @@ import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from skvae.spatial.annotated import annotate, is_annotated, read_annotated, read_totals
+from skvae import AEStetikClusterer
+from skvae.datasets import make_spatial_domains
+from skvae.spatial.annotated import (
+    annotate,
+    is_annotated,
+    order_genes,
+    read_annotated,
+    read_totals,
+)
 
 N_SPOTS = 12
+N_GENES = 60
 
 
 def make_adata(obsm=(), obs=(), X="counts", **others):
@@ -221,6 +230,32 @@ def test_anndata_is_not_imported():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class TestGenes:
+    def test_they_are_named_where_the_features_are_genes(self):
+        adata = make_adata({"X_pca": block(3)}, layers={"counts": np.ones((N_SPOTS, 9))})
+        adata.var_names = pd.Index(list("ABCDEFGHI"))
+        assert read_annotated(adata).gene_names is None
+        for key in ("X", "counts"):
+            names = read_annotated(adata, representation=key).gene_names
+            assert names.tolist() == list("ABCDEFGHI")
+
+    @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+    def test_columns_are_put_in_the_order_expected_and_others_left_out(self, kind):
+        X = order_genes(kind(np.arange(6).reshape(2, 3)), ["A", "B", "C"], ["C", "A"])
+        X = X.toarray() if sparse.issparse(X) else X
+        assert X.tolist() == [[2, 0], [5, 3]]
+
+    def test_genes_that_are_missing_or_several_are_errors(self):
+        X = np.ones((2, 3))
+        with pytest.raises(ValueError, match=r"1 of the 2 genes of fit .* such as \['D'\]"):
+            order_genes(X, ["A", "B", "C"], ["A", "D"])
+        with pytest.raises(
+            ValueError, match=r"'B' names several: call adata.var_names_make_unique"
+        ):
+            order_genes(X, ["A", "B", "B"], ["A", "B"])
+        assert order_genes(X, ["A", "B", "B"], ["A", "B", "B"]) is X
+
+
 class TestTheRealOne:
     @pytest.fixture
     def adata(self):
@@ -229,7 +264,7 @@ class TestTheRealOne:
         return anndata.AnnData(fake.X.astype(float), obs=fake.obs, obsm=fake.obsm)
 
     def test_it_is_read_and_annotated(self, adata):
-        X, coordinates, morphology, slide = read_annotated(adata)
+        X, coordinates, morphology, slide, _ = read_annotated(adata)
         assert (X.shape, coordinates.shape, morphology) == ((N_SPOTS, 3), (N_SPOTS, 2), None)
         assert slide.tolist() == list("ab" * 6)
         annotate(adata, np.arange(N_SPOTS) % 2, X)
@@ -252,3 +287,108 @@ class TestTheRealOne:
         found = read_annotated(backed, representation="X").X
         assert (found != adata.X).nnz == 0
         backed.file.close()
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return make_spatial_domains(200, 3, n_features=N_GENES, signal=2.0, n_slides=2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def real(tissue):
+    anndata = pytest.importorskip("anndata")
+    n_spots = len(tissue.domains)
+    return anndata.AnnData(
+        sparse.csr_matrix(tissue.counts, dtype=np.float32),
+        obs=pd.DataFrame(
+            {
+                "sample": pd.Categorical(tissue.slide.astype(str)),
+                "total_counts": tissue.counts.sum(axis=1),
+            },
+            index=[f"spot{i}" for i in range(n_spots)],
+        ),
+        var=pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)]),
+        obsm={"spatial": tissue.coordinates, "X_image": tissue.morphology},
+        layers={"twice": 2 * tissue.counts},
+        uns={"note": "mine"},
+    )
+
+
+def quick():
+    return AEStetikClusterer(3, n_repeats=1, max_steps=10, device="cpu", random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(real):
+    return quick().fit(real.copy())
+
+
+class TestFittingTheRealOne:
+    """``AEStetikClusterer`` on real AnnData."""
+
+    def test_it_is_what_the_arrays_in_it_are(self, real, tissue, fitted):
+        arrays = quick().fit(
+            real.X.toarray(),
+            coordinates=tissue.coordinates,
+            morphology=tissue.morphology,
+            slide=tissue.slide,
+        )
+        np.testing.assert_array_equal(fitted.labels_, arrays.labels_)
+        assert fitted.consensus_.n_morphology_features_ > 0
+
+    @pytest.mark.parametrize("form", ["csc", "dense", "integers", "view"])
+    def test_its_form_changes_nothing(self, real, fitted, form):
+        other = real.copy()
+        if form == "view":
+            other = other[np.arange(len(other))]
+        else:
+            other.X = {
+                "csc": sparse.csc_matrix,
+                "dense": lambda X: X.toarray(),
+                "integers": lambda X: X.astype(np.int64),
+            }[form](other.X)
+        np.testing.assert_array_equal(fitted.predict(other), fitted.labels_)
+        np.testing.assert_allclose(fitted.transform(other), fitted.embedding_, atol=1e-4)
+
+    def test_a_file_that_backs_it_will_do(self, real, fitted, tmp_path):
+        import anndata
+
+        real.write_h5ad(tmp_path / "spots.h5ad")
+        backed = anndata.read_h5ad(tmp_path / "spots.h5ad", backed="r")
+        np.testing.assert_array_equal(fitted.predict(backed), fitted.labels_)
+        assert backed.isbacked
+        backed.file.close()
+
+    def test_nothing_but_annotate_changes_it(self, real, fitted):
+        used, before = real.copy(), real.copy()
+        quick().fit(used)
+        for method in ("predict", "predict_proba", "transform", "score"):
+            getattr(fitted, method)(used)
+        assert (used.X != before.X).nnz == 0
+        pd.testing.assert_frame_equal(used.obs, before.obs)
+        pd.testing.assert_frame_equal(used.var, before.var)
+        assert set(used.obsm) == set(before.obsm)
+        for key in before.obsm:
+            np.testing.assert_array_equal(used.obsm[key], before.obsm[key])
+        np.testing.assert_array_equal(used.layers["twice"], before.layers["twice"])
+        assert dict(used.uns) == dict(before.uns)
+
+    def test_annotate_writes_what_predict_and_transform_return(self, real, fitted, tmp_path):
+        import anndata
+
+        part = real[real.obs["sample"] == "1"].copy()
+        assert fitted.annotate(part, key="domain") is part
+        assert part.obs["domain"].astype(int).tolist() == fitted.predict(part).tolist()
+        assert part.obs["domain"].cat.categories.tolist() == ["0", "1", "2"]
+        np.testing.assert_array_equal(part.obsm["X_domain"], fitted.transform(part))
+        np.testing.assert_array_equal(part.obsm["domain_proba"], fitted.predict_proba(part))
+        part.write_h5ad(tmp_path / "annotated.h5ad")
+        again = anndata.read_h5ad(tmp_path / "annotated.h5ad")
+        assert again.obs["domain"].tolist() == part.obs["domain"].tolist()
+
+    def test_components_are_taken_before_counts(self, real):
+        with_components = real.copy()
+        with_components.obsm["X_pca"] = np.random.default_rng(0).normal(size=(400, 7))
+        clusterer = quick()
+        assert clusterer.fit(with_components).n_features_in_ == 7
+        assert clusterer.expression_pca_ is None

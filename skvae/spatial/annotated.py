@@ -39,12 +39,15 @@ class AnnotatedSpots(NamedTuple):
         Features of the image.
     slide : ndarray of shape (n_spots,) or None
         The slide of each spot if there are several.
+    gene_names : ndarray of shape (n_features,) or None
+        Names of the columns of X, if it is the matrix of genes or a layer of it.
     """
 
     X: np.ndarray | sparse.sparray
     coordinates: np.ndarray
     morphology: np.ndarray | None
     slide: np.ndarray | None
+    gene_names: np.ndarray | None
 
 
 def is_annotated(data) -> bool:
@@ -87,7 +90,7 @@ def read_annotated(
     Returns
     -------
     spots : AnnotatedSpots
-        The tuple (X, coordinates, morphology, slide).
+        The tuple (X, coordinates, morphology, slide, gene_names).
 
     Raises
     ------
@@ -106,19 +109,68 @@ def read_annotated(
     >>> adata = SimpleNamespace(
     ...     X=rng.poisson(1.0, size=(6, 9)),
     ...     obs=pd.DataFrame({"batch": list("aaabbb")}),
+    ...     var_names=list("ABCDEFGHI"),
     ...     obsm={"spatial": rng.uniform(size=(6, 2))},
     ... )
-    >>> X, coordinates, morphology, slide = read_annotated(adata)
+    >>> X, coordinates, morphology, slide, gene_names = read_annotated(adata)
     >>> X.shape, coordinates.shape, morphology, slide.tolist()
     ((6, 9), (6, 2), None, ['a', 'a', 'a', 'b', 'b', 'b'])
     """
     table = _table_of(adata)
+    X, gene_names = _read_features(table, representation)
     return AnnotatedSpots(
-        _read_features(table, representation),
+        X,
         _read_coordinates(table, coordinates),
         _read_image(table, image_representation),
         _read_slide(table, slide_key),
+        gene_names,
     )
+
+
+def order_genes(X, gene_names, expected):
+    """Put columns of genes in the order that is expected, leaving out the others.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_spots, n_genes)
+        Columns of genes.
+    gene_names : array-like of shape (n_genes,) or None
+        Their names.
+    expected : array-like of shape (n_expected,) or None
+        The names wanted. Where either is None, columns stay as they are.
+
+    Returns
+    -------
+    X : ndarray or sparse matrix of shape (n_spots, n_expected)
+
+    Raises
+    ------
+    ValueError
+        Genes are missing, or names stand for several columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae.spatial.annotated import order_genes
+    >>> order_genes(np.array([[1, 2, 3]]), ["A", "B", "C"], ["C", "A"])
+    array([[3, 1]])
+    """
+    if gene_names is None or expected is None or np.array_equal(gene_names, expected):
+        return X
+    names = pd.Index(gene_names)
+    if not names.is_unique:
+        raise ValueError(
+            f"The genes of adata are not in the order of fit, and {names[names.duplicated()][0]!r} "
+            "names several: call adata.var_names_make_unique()."
+        )
+    places = names.get_indexer(expected)
+    if (places < 0).any():
+        missing = [name for name, place in zip(expected, places, strict=True) if place < 0]
+        raise ValueError(
+            f"{len(missing)} of the {len(expected)} genes of fit are not in adata, such as "
+            f"{missing[:3]}: fit on the genes that all slices have, as in adata[:, genes]."
+        )
+    return X[:, places]
 
 
 def read_totals(adata, key=None) -> np.ndarray | None:
@@ -204,15 +256,16 @@ def _there(**places):
 
 
 def _read_features(table, key):
+    """Return the features, and the names of the genes if that is what they are."""
     layers = getattr(table, "layers", None) or {}
     if key is None:
         key = next((name for name in REPRESENTATIONS if name in table.obsm), "X")
+    gene_names = None
     if key in table.obsm:
         found = table.obsm[key]
-    elif key in layers:
-        found = layers[key]
-    elif key == "X":
-        found = getattr(table, "X", None)
+    elif key in layers or key == "X":
+        found = layers[key] if key in layers else getattr(table, "X", None)
+        gene_names = getattr(table, "var_names", None)
     else:
         raise KeyError(
             f"representation={key!r} is not in adata: "
@@ -227,7 +280,8 @@ def _read_features(table, key):
         )
     # What a file backs is read.
     found = found.to_memory() if hasattr(found, "to_memory") else found
-    return found if sparse.issparse(found) else _numbers(found, repr(key), dtype=None, n_axes=2)
+    X = found if sparse.issparse(found) else _numbers(found, repr(key), dtype=None, n_axes=2)
+    return X, None if gene_names is None else np.asarray(gene_names, dtype=object)
 
 
 def _read_coordinates(table, key):
