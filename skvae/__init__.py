@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skvae import datasets, metrics, models, samplers, tabular, training
+    from skvae import constraints, datasets, metrics, models, samplers, tabular, training
     from skvae.clusterer import AEStetikClusterer
     from skvae.config import from_config, to_config
     from skvae.embedder import VAEEmbedder
@@ -18,6 +18,7 @@ __all__ = [
     "TVAESynthesizer",
     "VAEEmbedder",
     "__version__",
+    "constraints",
     "datasets",
     "from_config",
     "load",
@@ -30,7 +31,7 @@ __all__ = [
     "training",
 ]
 
-_SUBMODULES = {"datasets", "metrics", "models", "samplers", "tabular", "training"}
+_SUBMODULES = {"constraints", "datasets", "metrics", "models", "samplers", "tabular", "training"}
 _HOMES = {
     "AEStetikClusterer": "skvae.clusterer",
     "TVAESynthesizer": "skvae.synthesizer",
