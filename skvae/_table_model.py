@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skvae.tabular import MixtureEncoder, TabularTransformer
+from skvae.tabular.conditions import position_of
 from skvae.training import TrainingConfig, steps_per_epoch
 
 
@@ -13,7 +14,7 @@ def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
     """
     shared = {
         "cardinalities": transformer.cardinalities_.tolist(),
-        "counts": [encoder.code_counts_ for encoder in transformer.encoders_],
+        "counts": transformer.code_counts_,
         "latent_dim": params.n_components,
         "hidden": tuple(params.hidden_layer_sizes),
     }
@@ -23,10 +24,12 @@ def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
             "scores": transformer.code_scores_,
             "column_hidden": tuple(params.column_layer_sizes),
             "embedding_dim": params.embedding_dim,
+            "first_columns": _positions(params.condition_columns, transformer),
+            "any_order": params.column_order == "random",
         }
     widths = {
-        column: encoder.mode_widths_
-        for column, encoder in enumerate(transformer.encoders_)
+        own[0]: encoder.mode_widths_
+        for own, encoder in zip(transformer.code_columns_, transformer.encoders_, strict=True)
         if isinstance(encoder, MixtureEncoder) and len(encoder.means_)
     }
     return "FactorizedTVAE", {
@@ -34,6 +37,14 @@ def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
         "place_columns": list(widths),
         "mode_widths": list(widths.values()),
     }
+
+
+def _positions(names, transformer: TabularTransformer) -> list[int]:
+    """Return the positions of condition columns, each once."""
+    if names is None:
+        return []
+    found = [position_of(transformer, name, "condition_columns") for name in names]
+    return list(dict.fromkeys(found))
 
 
 def training_config(params, n_rows: int, n_codes: int) -> TrainingConfig:

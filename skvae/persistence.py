@@ -38,6 +38,13 @@ ESTIMATORS = {
 _CLASSES = {
     **ESTIMATORS,
     "ColumnSchema": "skvae.tabular",
+    "TemporalSchema": "skvae.tabular",
+    "CodeSplit": "skvae.tabular",
+    "IdentifierEncoder": "skvae.tabular",
+    "NumberRange": "skvae.tabular",
+    "PersonalEncoder": "skvae.tabular",
+    "SeenValues": "skvae.tabular",
+    "TextEncoder": "skvae.tabular",
     "QuantileEncoder": "skvae.tabular",
     "CategoricalEncoder": "skvae.tabular",
     "MixtureEncoder": "skvae.tabular",

@@ -147,7 +147,7 @@ def test_generated_wide_integers_stay_within_the_dtype():
     ids=["int64", "uint64", "object"],
 )
 def test_integers_too_far_apart_to_be_told_apart_are_refused(column):
-    with pytest.raises(ValueError, match=r"Column 'x'.*spread over more than 2\*\*53.*str"):
+    with pytest.raises(ValueError, match=r"Column 'x'.*spread over more than 2\*\*53.*identifier"):
         schema_of(column)
 
 
@@ -167,11 +167,9 @@ def test_integers_that_no_float_holds_are_refused():
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (pd.to_datetime(["2020-01-01", "2021-01-01"]), r"dtype datetime64\[ns\].*Convert"),
-        (pd.to_timedelta([1, 2]), "dtype timedelta64"),
         (pd.period_range("2020", periods=2), "dtype period"),
         (np.array([1j, 2]), "dtype complex128"),
-        ([date(2020, 1, 1), date(2021, 1, 1)], "2 of type date.*Convert"),
+        ([date(2020, 1, 1), 1], "1 of type date, 1 of type int.*Convert"),
         ([Decimal("1.5"), Decimal("2.5")], r"2 of type Decimal.*astype\(float\)"),
         ([b"a", b"b"], "2 of type bytes"),
         ([{"a": 1}, {"b": 2}], "2 of type dict.*must be a string or a real number"),

@@ -33,6 +33,9 @@ class CategoricalEncoder:
         The column.
     min_rows_per_value : int
         Least number of training rows behind a stored level.
+    max_categories : int, default=1000
+        In a column of more levels than this the rarer half stands in for ``unknown``, evenly, so
+        that the frequent ones keep their share; else all levels do, by their frequency.
 
     Attributes
     ----------
@@ -50,9 +53,10 @@ class CategoricalEncoder:
 
     has_place = False
 
-    def __init__(self, schema: ColumnSchema, min_rows_per_value: int):
+    def __init__(self, schema: ColumnSchema, min_rows_per_value: int, max_categories: int = 1000):
         self.schema = schema
         self.min_rows_per_value = min_rows_per_value
+        self.max_categories = max_categories
         self.ordinal = schema.ordered
 
     def fit(self, column: pd.Series) -> CategoricalEncoder:
@@ -149,14 +153,20 @@ class CategoricalEncoder:
             codes = codes.copy()
             codes[unknown] = n_levels + np.arange(len(unknown))
         elif len(unknown) and n_levels:
-            counts = self.code_counts_[:n_levels]
             codes = codes.copy()
-            codes[unknown] = rng.choice(n_levels, size=len(unknown), p=counts / counts.sum())
+            codes[unknown] = rng.choice(n_levels, size=len(unknown), p=self._stand_in_shares())
         elif len(unknown):
             absent = np.ones(len(codes), bool)  # fit saw missing cells only
         if absent.any():
             codes = np.where(absent, len(labels), codes)
         return self._write(codes, labels, bool(absent.any()))
+
+    def _stand_in_shares(self) -> np.ndarray:
+        """Return how often each level stands in for a rare one, of shape (n_levels,)."""
+        counts = self.code_counts_[: len(self.levels_)]
+        if len(counts) > self.max_categories:
+            counts = counts <= np.median(counts)
+        return counts / counts.sum()
 
     def _write(self, codes: np.ndarray, labels: np.ndarray, any_absent: bool):
         """Return the labels of codes under the column's dtype; one code too many is missing."""
@@ -165,11 +175,7 @@ class CategoricalEncoder:
             to_dtype = np.append(dtype.categories.get_indexer(pd.Index(labels, dtype=object)), -1)
             return pd.Categorical.from_codes(to_dtype[codes], dtype=dtype, validate=False)
         cells = np.append(labels, np.array([self.schema.missing], dtype=object))[codes]
-        if pdt.is_object_dtype(dtype):
-            return cells
-        if isinstance(dtype, np.dtype) and not (any_absent and dtype.kind != "f"):
-            return cells.astype(dtype)
-        return pd.array(cells, dtype=dtype)
+        return self.schema.write_objects(cells, any_absent=any_absent)
 
 
 def _count_levels(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ def find_copies(encoders, schemas, cells) -> None:
     encoders : list of encoders
         Fitted. ``copies_`` of the quantile encoders is set: positions of the columns to copy from.
     schemas : list of ColumnSchema
-        Columns that are stored less an offset take no part.
+        Columns of other ``units`` do not count as equal; wide integers take no part.
     cells : list of ndarray or Series
         The training cells of each column; float64 arrays for the numeric ones.
     """
@@ -28,12 +28,16 @@ def find_copies(encoders, schemas, cells) -> None:
         for column, encoder in enumerate(encoders)
         if isinstance(encoder, QuantileEncoder)
         and encoder.n_bins_ > 1
-        and schemas[column].offset is None
+        and schemas[column].units is not None
     ]
     for rank, column in enumerate(binned):
         encoder, values = encoders[column], cells[column]
         free = ~np.isin(values, encoder.atoms_)
-        shares = [(float(np.mean((values == cells[i]) & free)), i) for i in binned[:rank]]
+        shares = [
+            (float(np.mean((values == cells[i]) & free)), i)
+            for i in binned[:rank]
+            if schemas[i].units == schemas[column].units
+        ]
         often = sorted((pair for pair in shares if pair[0] >= MIN_COPY_SHARE), reverse=True)
         encoder.copies_ = [source for _, source in often[:MAX_COPY_SOURCES]]
 

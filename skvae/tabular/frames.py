@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
-from skvae.tabular.schema import _refuse_duplicate_names
+from skvae.tabular.schema import refuse_duplicate_names
 
 
 def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
         A sparse matrix.
     """
     if isinstance(X, pd.DataFrame):
-        _refuse_duplicate_names(X.columns)
+        refuse_duplicate_names(X.columns)
         _refuse_empty(X)
         all_strings = all(isinstance(name, str) for name in X.columns)
         # scikit-learn refuses a mixture of names; numbers and tuples are fine here.

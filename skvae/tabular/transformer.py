@@ -21,9 +21,12 @@ from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.copies import copied_from, find_copies
 from skvae.tabular.encoded import EncodedTable, mean_ranks
 from skvae.tabular.frames import read_table, restore_container
+from skvae.tabular.inference import infer_schema
+from skvae.tabular.kinds import PERSONAL_KINDS
+from skvae.tabular.made import IdentifierEncoder, MadeEncoder, PersonalEncoder, TextEncoder
 from skvae.tabular.mixture import MixtureEncoder
 from skvae.tabular.numeric import QuantileEncoder
-from skvae.tabular.schema import infer_schema
+from skvae.tabular.splits import CodeSplit
 
 
 class TabularTransformer(TransformerMixin, BaseEstimator):
@@ -32,13 +35,22 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
     A categorical cell becomes the code of its level. A numeric cell becomes a mode and the place
     within it: modes are repeated values and quantile bins (``numeric_encoding="quantile"``), or
     the components of a Bayesian Gaussian mixture (``"mixture"``, [1]_). Missing cells are a mode
-    of their own. Columns come back with the dtype, rounding and range they came in with.
+    of their own. Columns come back with the dtype, rounding and range they came in with. Of
+    identifiers, free text and personal data only the missing cells are encoded: the others are
+    made anew.
 
     Parameters
     ----------
     categorical_features : "auto" or array-like of names, positions or booleans, default="auto"
-        Columns to take as categorical whatever their dtype. Strings, booleans and pandas
-        categories always are.
+        Columns to take as categorical whatever their dtype: short for ``column_kinds`` with the
+        kind "categorical". Strings, booleans and pandas categories are so by themselves.
+    column_kinds : dict of names to kinds, default=None
+        Kinds of columns: "numeric", "datetime", "timedelta", "time", "categorical", "identifier",
+        "text", "name", "first_name", "last_name", "email", "phone", "address" or "company". Those
+        of the other columns follow from dtype and cells; see ``kinds_``.
+    max_categories : int, default=1000
+        Most codes of a code column, and so the width of any layer that a categorical column needs:
+        a column of more levels becomes several code columns.
     numeric_encoding : {"quantile", "mixture"}, default="quantile"
         How the modes of numeric columns are found.
     n_bins : int, default=128
@@ -65,11 +77,18 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         Kind and dtype of each column.
     encoders_ : list of encoders
         One for each column.
-    cardinalities_ : ndarray of shape (n_columns,)
-        Number of codes of each column.
+    kinds_ : dict
+        Kind of each column, by name.
+    code_columns_ : list of list of int
+        For each column, which code columns it has in an ``EncodedTable``: one as a rule, none if
+        there is nothing to tell apart, several beyond ``max_categories``.
+    cardinalities_ : ndarray of shape (n_code_columns,)
+        Number of codes of each code column.
+    code_counts_ : list of ndarray of shape (n_codes,)
+        Training rows behind each code of each code column.
     code_scores_ : list of (ndarray of shape (n_codes,) or None)
-        Mean rank, in (0, 1), of the training cells behind each code of a column with an order;
-        None for the others.
+        Mean rank, in (0, 1), of the training cells behind each code of a code column with an
+        order; None for the others.
     n_features_in_ : int
         Number of columns seen in fit.
     feature_names_in_ : ndarray of shape (n_columns,)
@@ -105,6 +124,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "categorical_features": ["array-like", StrOptions({"auto"}), None],
+        "column_kinds": [dict, None],
+        "max_categories": [Interval(Integral, 16, None, closed="left")],
         "numeric_encoding": [StrOptions({"quantile", "mixture"})],
         "n_bins": [Interval(Integral, 1, None, closed="left")],
         "min_rows_per_value": [Interval(Integral, 1, None, closed="left")],
@@ -118,6 +139,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         self,
         categorical_features="auto",
         *,
+        column_kinds=None,
+        max_categories=1000,
         numeric_encoding="quantile",
         n_bins=128,
         min_rows_per_value=5,
@@ -127,6 +150,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         random_state=None,
     ):
         self.categorical_features = categorical_features
+        self.column_kinds = column_kinds
+        self.max_categories = max_categories
         self.numeric_encoding = numeric_encoding
         self.n_bins = n_bins
         self.min_rows_per_value = min_rows_per_value
@@ -168,22 +193,23 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         frame = read_table(self, X, reset=True)
         rng = private_random_state(self.random_state)
         self._seed = int(rng.randint(2**31 - 1))
-        self.schema_ = infer_schema(frame, self.categorical_features)
+        self.schema_ = infer_schema(frame, self.categorical_features, self.column_kinds)
         self.encoders_ = []
         cells = self._read(frame)
         for schema, column in zip(self.schema_, cells, strict=True):
             self.encoders_.append(self._make_encoder(schema).fit(column))
         if self.copy_columns and self.numeric_encoding == "quantile":
             find_copies(self.encoders_, self.schema_, cells)
-        encoded = self._encode(cells, places, np.random.default_rng(self._seed))
-        self._describe_codes(cells, encoded.codes)
+        codes, inside = self._encode(cells, places, np.random.default_rng(self._seed))
+        self._lay_out(cells, codes)
+        self._warn_of_guesses()
         self._warn_of_fresh_labels()
-        return encoded
+        return self._split(codes, inside)
 
     def encode(self, X, *, places=True) -> EncodedTable:
         """Return the codes and places of a table with the columns of fit."""
         check_is_fitted(self)
-        return self._encode(self._read(read_table(self, X, reset=False)), places)
+        return self._split(*self._encode(self._read(read_table(self, X, reset=False)), places))
 
     def encode_with_measure(self, X):
         """Return the encoded table, and log densities of the cells given their modes.
@@ -198,21 +224,34 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         cells = self._read(read_table(self, X, reset=False))
-        encoded = self._encode(cells, True)
-        log_measure = np.zeros(len(encoded.codes))
+        codes, inside = self._encode(cells, True)
+        encoded = self._split(codes, inside)
+        log_measure = np.zeros(len(codes))
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
             if isinstance(encoder, QuantileEncoder):
-                log_measure += encoder.log_measure(column, encoded.codes[:, index])
+                log_measure += encoder.log_measure(column, codes[:, index])
             elif isinstance(encoder, MixtureEncoder) and len(encoder.means_):
                 encoded.mode_places.append(encoder.mode_places(column))
         return encoded, log_measure
 
     def decode(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
-        """Return the table behind codes and places, under the names of fit."""
+        """Return the table behind codes and places, under the names of fit.
+
+        Parameters
+        ----------
+        codes : int64 array of shape (n_rows, n_code_columns)
+        places : float array of shape (n_rows, n_code_columns)
+        rng : numpy.random.Generator
+            Source of what codes leave open: stand-ins of rare levels, cells made anew.
+        """
+        return self._decode_columns(*self._join(codes, places, rng), rng)
+
+    def _decode_columns(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
+        """Return the table behind one code and one place for each cell."""
         columns, earlier = {}, []
         for index, (schema, encoder) in enumerate(zip(self.schema_, self.encoders_, strict=True)):
             code = codes[:, index]
-            if isinstance(encoder, CategoricalEncoder):
+            if isinstance(encoder, (CategoricalEncoder, MadeEncoder)):
                 columns[index] = encoder.decode(code, rng)
                 earlier.append(None)
             else:
@@ -241,7 +280,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         ValueError
             Other columns than in fit.
         """
-        return self._stack(self.encode(X))
+        check_is_fitted(self)
+        return self._stack(*self._encode(self._read(read_table(self, X, reset=False)), True))
 
     def fit_transform(self, X, y=None):
         """Fit, then transform the same table; see ``transform``."""
@@ -272,8 +312,9 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             if is_place:
                 places[:, column] = Z[:, out]
             else:
-                codes[:, column] = np.clip(np.rint(Z[:, out]), 0, self.cardinalities_[column] - 1)
-        frame = self.decode(codes, places, np.random.default_rng(self._seed))
+                last = self.encoders_[column].n_codes_ - 1
+                codes[:, column] = np.clip(np.rint(Z[:, out]), 0, last)
+        frame = self._decode_columns(codes, places, np.random.default_rng(self._seed))
         return restore_container(self, frame)
 
     def get_feature_names_out(self, input_features=None):
@@ -295,8 +336,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             names = _check_feature_names_in(self, input_features)
         out = []
         for column, is_place in self._out_columns:
-            categorical = isinstance(self.encoders_[column], CategoricalEncoder)
-            suffix = "place" if is_place else "level" if categorical else "mode"
+            suffix = "place" if is_place else "mode" if self.schema_[column].is_number else "level"
             out.append(f"{names[column]}__{suffix}")
         return np.array(out, dtype=object)
 
@@ -310,25 +350,28 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
                 out.append((index, True))
         return out
 
-    def _stack(self, encoded: EncodedTable) -> np.ndarray:
+    def _stack(self, codes: np.ndarray, places: np.ndarray) -> np.ndarray:
         picks = [
-            (encoded.places if is_place else encoded.codes)[:, column]
-            for column, is_place in self._out_columns
+            (places if is_place else codes)[:, column] for column, is_place in self._out_columns
         ]
         return np.stack(picks, axis=1).astype(np.float64)
 
     def _read(self, frame: pd.DataFrame) -> list:
-        """Numeric columns as float64 arrays, categorical ones as Series."""
+        """Columns of numbers as float64 arrays, all others as Series."""
         cells = []
         for position, schema in enumerate(self.schema_):
             column = frame.iloc[:, position]
-            cells.append(schema.read_numbers(column) if schema.kind == "numeric" else column)
+            cells.append(schema.read_numbers(column) if schema.is_number else column)
         return cells
 
     def _make_encoder(self, schema):
         if schema.kind == "categorical":
             least = self.rare_category_min_count
-            return CategoricalEncoder(schema, self.min_rows_per_value if least is None else least)
+            least = self.min_rows_per_value if least is None else least
+            return CategoricalEncoder(schema, least, self.max_categories)
+        if not schema.is_number:
+            made = PersonalEncoder if schema.kind in PERSONAL_KINDS else _MADE[schema.kind]
+            return made(schema, self.min_rows_per_value, self._seed)
         if self.numeric_encoding == "mixture":
             return MixtureEncoder(
                 self.min_rows_per_value,
@@ -344,12 +387,13 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             precision=schema.precision,
         )
 
-    def _encode(self, cells, places: bool, rng=None) -> EncodedTable:
+    def _encode(self, cells, places: bool, rng=None) -> tuple[np.ndarray, np.ndarray]:
+        """Return one code and one place for each cell; no places if not asked for."""
         n_rows = len(cells[0])
         codes = np.empty((n_rows, len(cells)), np.int64)
         inside = np.zeros((n_rows, len(cells)) if places else (0, 0), np.float32)
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
-            if isinstance(encoder, CategoricalEncoder):
+            if isinstance(encoder, (CategoricalEncoder, MadeEncoder)):
                 codes[:, index] = encoder.encode(column)
                 continue
             if isinstance(encoder, MixtureEncoder):
@@ -358,25 +402,82 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
                 codes[:, index], place = encoder.encode(column, copied_from(encoder, column, cells))
             if places:
                 inside[:, index] = place
-        return EncodedTable(codes, inside)
+        return codes, inside
 
-    def _describe_codes(self, cells, codes: np.ndarray) -> None:
-        """Count the rows behind each code, and rank the codes of columns with an order."""
-        self.cardinalities_ = np.array([encoder.n_codes_ for encoder in self.encoders_])
-        self.code_scores_ = []
+    def _lay_out(self, cells, codes: np.ndarray) -> None:
+        """Give each column its code columns; count the rows behind their codes, and rank them."""
+        self.code_columns_, self.splits_, self.code_counts_, self.code_scores_ = [], {}, [], []
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
-            code = codes[:, index]
+            code, start = codes[:, index], len(self.code_counts_)
             encoder.code_counts_ = np.bincount(code, minlength=encoder.n_codes_)
-            scores = None
-            if encoder.ordinal:
-                if isinstance(encoder, CategoricalEncoder):
-                    # Neither what is rare nor what is missing has a place in the order.
-                    order = np.where(code < len(encoder.levels_), code, np.nan)
-                else:
-                    missing = encoder.has_missing_ & (code == encoder.n_codes_ - 1)
-                    order = np.where(missing, np.nan, column)
-                scores = mean_ranks(order, code, encoder.code_counts_)
-            self.code_scores_.append(scores)
+            if isinstance(encoder, CategoricalEncoder) and encoder.n_codes_ > self.max_categories:
+                always = np.arange(len(encoder.levels_), encoder.n_codes_)
+                split = CodeSplit(encoder.code_counts_, self.max_categories, always)
+                self.splits_[index] = split
+                for digit, size in zip(split.split(code).T, split.sizes_, strict=True):
+                    self.code_counts_.append(np.bincount(digit, minlength=size))
+                    self.code_scores_.append(None)
+            elif encoder.n_codes_ > 1 or encoder.has_place:
+                self.code_counts_.append(encoder.code_counts_)
+                self.code_scores_.append(_code_scores(encoder, column, code))
+            self.code_columns_.append(list(range(start, len(self.code_counts_))))
+        if not self.code_counts_:
+            # A table without anything to learn still needs a column to learn.
+            self.code_counts_.append(self.encoders_[0].code_counts_)
+            self.code_scores_.append(None)
+            self.code_columns_[0] = [0]
+        self.cardinalities_ = np.array([len(counts) for counts in self.code_counts_])
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether each column has one code column."""
+        return all(len(columns) == 1 for columns in self.code_columns_)
+
+    def _split(self, codes: np.ndarray, places: np.ndarray) -> EncodedTable:
+        """Lay codes and places of columns out in code columns."""
+        if self._is_plain:
+            return EncodedTable(codes, places)
+        shape = (len(codes), len(self.cardinalities_))
+        out = np.zeros(shape, np.int64)
+        inside = np.zeros(shape if len(places) else (0, 0), np.float32)
+        for index, columns in enumerate(self.code_columns_):
+            if index in self.splits_:
+                out[:, columns] = self.splits_[index].split(codes[:, index])
+            elif len(columns):
+                out[:, columns[0]] = codes[:, index]
+                if len(places):
+                    inside[:, columns[0]] = places[:, index]
+        return EncodedTable(out, inside)
+
+    def _join(self, codes: np.ndarray, places: np.ndarray, rng: np.random.Generator):
+        """Return one code and one place for each cell from those of code columns."""
+        if self._is_plain:
+            return codes, places
+        out = np.zeros((len(codes), len(self.code_columns_)), np.int64)
+        inside = np.zeros(out.shape, places.dtype)
+        for index, columns in enumerate(self.code_columns_):
+            if index in self.splits_:
+                out[:, index] = self.splits_[index].join(codes[:, columns], rng)
+            elif len(columns):
+                out[:, index] = codes[:, columns[0]]
+                inside[:, index] = places[:, columns[0]]
+        return out, inside
+
+    @property
+    def kinds_(self) -> dict:
+        """Kind of each column, by name."""
+        return {schema.name: schema.kind for schema in self.schema_}
+
+    def _warn_of_guesses(self) -> None:
+        guessed = {schema.name: schema.kind for schema in self.schema_ if schema.guessed}
+        if guessed:
+            warnings.warn(
+                f"These columns are not learnt, but made anew, for what their cells look like: "
+                f"{guessed}. If that is right, say column_kinds={guessed} and this warning goes; "
+                "if not, give another kind there, such as 'numeric' or 'categorical'.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _warn_of_fresh_labels(self) -> None:
         names = [
@@ -388,7 +489,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             warnings.warn(
                 f"Columns {names} hold mostly values found in fewer than min_rows_per_value="
                 f"{self.min_rows_per_value} rows, as identifiers and free text do. Such values are "
-                "not learnt; fresh labels stand in their place. Drop the columns, or lower "
+                "not learnt; fresh labels stand in their place. Name their kind in column_kinds "
+                "('identifier', 'text', 'name', ...), drop the columns, or lower "
                 "min_rows_per_value to let the values through.",
                 UserWarning,
                 stacklevel=4,
@@ -400,6 +502,22 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
+
+
+_MADE = {"identifier": IdentifierEncoder, "text": TextEncoder}
+
+
+def _code_scores(encoder, column, codes: np.ndarray) -> np.ndarray | None:
+    """Return the mean rank of the cells behind each code, None for a column without an order."""
+    if not encoder.ordinal:
+        return None
+    if isinstance(encoder, CategoricalEncoder):
+        # Neither what is rare nor what is missing has a place in the order.
+        order = np.where(codes < len(encoder.levels_), codes, np.nan)
+    else:
+        missing = encoder.has_missing_ & (codes == encoder.n_codes_ - 1)
+        order = np.where(missing, np.nan, column)
+    return mean_ranks(order, codes, encoder.code_counts_)
 
 
 def _refuse_short(X, min_rows: int) -> None:

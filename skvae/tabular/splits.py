@@ -1,0 +1,94 @@
+"""Columns of very many levels as a few narrow code columns, so that no layer is as wide as they."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class CodeSplit:
+    """Write the codes of one column of very many levels as digits.
+
+    The most frequent codes have digits of their own in the first code column. The others are
+    sorted by frequency and cut into buckets of codes of like frequency: the first code column
+    says which bucket, the second which code in it; and so on in more code columns where two
+    would be too wide. Buckets of like frequency make the place in the bucket nearly
+    independent of the bucket, which is easy to learn.
+
+    Parameters
+    ----------
+    counts : int array of shape (n_codes,)
+        Training rows behind each code.
+    max_codes : int
+        Most codes of a code column.
+    always_own : int array
+        Codes with a digit of their own whatever their frequency.
+
+    Attributes
+    ----------
+    sizes_ : tuple of int
+        Number of codes of each code column, none above ``max_codes``.
+    n_own_ : int
+        Codes with a digit of their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae.tabular.splits import CodeSplit
+    >>> split = CodeSplit(np.arange(10_000)[::-1], 200, np.array([9_999]))
+    >>> split.sizes_
+    (200, 101)
+    >>> codes = np.array([0, 98, 99, 5_000, 9_999])
+    >>> split.join(split.split(codes), np.random.default_rng(0)).tolist()
+    [0, 98, 99, 5000, 9999]
+    """
+
+    def __init__(self, counts: np.ndarray, max_codes: int, always_own: np.ndarray):
+        ranking = np.array(counts, dtype=np.float64)
+        ranking[always_own] = np.inf
+        order = np.argsort(-ranking, kind="stable")
+        n_own = max(max_codes // 2, len(always_own))
+        n_rest = len(order) - n_own
+        self.n_digits_ = 2
+        while _root(n_rest, self.n_digits_) > max_codes - n_own:
+            self.n_digits_ += 1
+        self.base_ = _root(n_rest, self.n_digits_)
+        self.n_own_ = n_own
+        self.order_ = order
+        self.rank_ = np.argsort(order)
+        self.sizes_ = (self.n_own_ + self.base_,) + (1 + self.base_,) * (self.n_digits_ - 1)
+
+    def split(self, codes: np.ndarray) -> np.ndarray:
+        """Return the digits of codes, int64 of shape (n_rows, n_digits); 0 where there is none."""
+        rank = self.rank_[codes]
+        in_bucket = rank >= self.n_own_
+        place = np.where(in_bucket, rank - self.n_own_, 0)
+        digits = np.unravel_index(place, (self.base_,) * self.n_digits_)
+        first = np.where(in_bucket, self.n_own_ + digits[0], rank)
+        rest = [np.where(in_bucket, 1 + digit, 0) for digit in digits[1:]]
+        return np.stack([first, *rest], axis=1)
+
+    def join(self, digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the codes of digits, int64 of shape (n_rows,).
+
+        Digits that no code has stand for a draw from the bucket.
+        """
+        rank = digits[:, 0].copy()
+        rows = np.flatnonzero(rank >= self.n_own_)
+        inside = digits[rows] - 1
+        inside[:, 0] = rank[rows] - self.n_own_
+        drawn = rng.integers(self.base_, size=inside.shape)
+        inside = np.where(inside < 0, drawn, inside)
+        place = np.ravel_multi_index(tuple(inside.T), (self.base_,) * self.n_digits_)
+        n_rest = len(self.order_) - self.n_own_
+        beyond = place >= n_rest
+        place[beyond] = rng.integers(max(0, n_rest - self.base_), n_rest, size=int(beyond.sum()))
+        rank[rows] = self.n_own_ + place
+        return self.order_[rank]
+
+
+def _root(number: int, degree: int) -> int:
+    """Return the least whole number whose power reaches ``number``."""
+    root = max(1, round(number ** (1 / degree)) - 1)
+    while root**degree < number:
+        root += 1
+    return root
