@@ -25,6 +25,8 @@ from skvae.training import CallbackList
 # Parameters handed through to the transformer.
 _SHARED_PARAMETERS = (
     "categorical_features",
+    "column_kinds",
+    "max_categories",
     "numeric_encoding",
     "n_bins",
     "min_rows_per_value",
@@ -45,8 +47,15 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     n_components : int, default=16
         Size of the latent.
     categorical_features : "auto" or array-like of names, positions or booleans, default="auto"
-        Columns to take as categorical whatever their dtype. Strings, booleans and pandas
-        categories always are.
+        Columns to take as categorical whatever their dtype: short for ``column_kinds`` with the
+        kind "categorical". Strings, booleans and pandas categories are so by themselves.
+    column_kinds : dict of names to kinds, default=None
+        Kinds of columns: "numeric", "datetime", "timedelta", "time", "categorical", "identifier",
+        "text", "name", "first_name", "last_name", "email", "phone", "address" or "company". Those
+        of the other columns follow from dtype and cells; ``transformer_.kinds_`` says which.
+        Identifiers, text and personal data are not learnt, but made anew.
+    max_categories : int, default=1000
+        Most codes of a layer that a categorical column needs; one of more levels takes several.
     numeric_encoding : {"quantile", "mixture"}, default="quantile"
         How a number becomes a mode and a place within it; ``"mixture"`` needs
         ``decoder="factorized"``.
@@ -189,6 +198,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         n_components=16,
         *,
         categorical_features="auto",
+        column_kinds=None,
+        max_categories=1000,
         numeric_encoding="quantile",
         n_bins=128,
         min_rows_per_value=5,
@@ -220,6 +231,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     ):
         self.n_components = n_components
         self.categorical_features = categorical_features
+        self.column_kinds = column_kinds
+        self.max_categories = max_categories
         self.numeric_encoding = numeric_encoding
         self.n_bins = n_bins
         self.min_rows_per_value = min_rows_per_value
@@ -279,6 +292,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         seeds = rng.randint(2**31 - 1, size=4)
         transformer = TabularTransformer(
             self.categorical_features,
+            column_kinds=self.column_kinds,
+            max_categories=self.max_categories,
             numeric_encoding=self.numeric_encoding,
             n_bins=self.n_bins,
             min_rows_per_value=self.min_rows_per_value,

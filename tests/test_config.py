@@ -44,6 +44,8 @@ OTHER = {
     "tol": 0.0,
     "sampler": "gaussian_mixture",
     "decoding": "argmax",
+    "column_kinds": {"age": "categorical"},
+    "max_categories": 50,
     "device": "cpu",
     "random_state": 2**32 - 1,
     "verbose": 1,
