@@ -40,11 +40,11 @@ def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
 
 
 def _positions(names, transformer: TabularTransformer) -> list[int]:
-    """Return the positions of condition columns, each once."""
-    if names is None:
-        return []
-    found = [position_of(transformer, name, "condition_columns") for name in names]
-    return list(dict.fromkeys(found))
+    """Return the code columns of condition columns, each once."""
+    columns = dict.fromkeys(
+        position_of(transformer, name, "condition_columns") for name in names or ()
+    )
+    return [code for column in columns for code in transformer.code_columns_[column]]
 
 
 def training_config(params, n_rows: int, n_codes: int) -> TrainingConfig:

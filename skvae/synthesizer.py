@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from skvae._conditional import ConditionalMixin
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
 from skvae._scoring import log_density_bound, posterior_means, table_tensors
@@ -34,7 +35,9 @@ _SHARED_PARAMETERS = (
 )
 
 
-class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
+class TVAESynthesizer(
+    ConditionalMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator
+):
     """Learn a table and write synthetic rows like it.
 
     A variational autoencoder of mixed-type tables. By default its decoder is autoregressive over
@@ -71,6 +74,13 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         Widths of each column's own network in the autoregressive decoder; all equal.
     embedding_dim : int, default=16
         Size of the vector by which a column enters the networks of those after it.
+    condition_columns : list of column names or None, default=None
+        Columns that are decoded before the others, in this order: conditions on them (the first
+        of them, or all) are met at no cost and steer all other columns. Autoregressive decoder.
+    column_order : {"table", "random"}, default="table"
+        Whether columns are decoded as they stand in the table, or in another random order in each
+        step of the training, so that any cells may be given and the others follow: for heavy
+        imputation. It takes more epochs to learn as much.
     beta : float, default=1.0
         Weight of the divergence of the latent from its prior.
     free_nats : float, default=2.0
@@ -110,6 +120,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
     decoding : {"draw", "argmax"}, default="draw"
         Whether each cell's mode is drawn or the most probable one. The latter is the paper's code;
         it loses rare values.
+    temperature : float, default=1.0
+        Divides the logits that modes are drawn by: below 1 rows are more alike than the table's,
+        above 1 less.
     device : str, default="auto"
         A torch device; ``"auto"`` takes a CUDA GPU where there is one.
     random_state : int, RandomState instance or None, default=None
@@ -171,6 +184,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         "hidden_layer_sizes": ["array-like"],
         "column_layer_sizes": ["array-like"],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "condition_columns": ["array-like", None],
+        "column_order": [StrOptions({"table", "random"})],
         "beta": [Interval(Real, 0, None, closed="left")],
         "free_nats": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -188,6 +203,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         "tol": [Interval(Real, 0, None, closed="left")],
         "sampler": [StrOptions(set(OF_ANY_MODEL))],
         "decoding": [StrOptions({"draw", "argmax"})],
+        "temperature": [Interval(Real, 0, 100, closed="right")],
         "device": [str],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
@@ -207,6 +223,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         hidden_layer_sizes=(128, 128),
         column_layer_sizes=(64, 64),
         embedding_dim=16,
+        condition_columns=None,
+        column_order="table",
         beta=1.0,
         free_nats=2.0,
         max_epochs="auto",
@@ -224,6 +242,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         tol=1e-3,
         sampler="normal",
         decoding="draw",
+        temperature=1.0,
         device="auto",
         random_state=None,
         verbose=0,
@@ -240,6 +259,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         self.hidden_layer_sizes = hidden_layer_sizes
         self.column_layer_sizes = column_layer_sizes
         self.embedding_dim = embedding_dim
+        self.condition_columns = condition_columns
+        self.column_order = column_order
         self.beta = beta
         self.free_nats = free_nats
         self.max_epochs = max_epochs
@@ -257,6 +278,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         self.tol = tol
         self.sampler = sampler
         self.decoding = decoding
+        self.temperature = temperature
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -320,13 +342,29 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         self.model_ = model
         return self
 
-    def sample(self, n_samples=1, *, random_state=None):
+    def sample(
+        self, n_samples=1, *, conditions=None, rebalance=None, n_particles=8, random_state=None
+    ):
         """Draw synthetic rows.
+
+        Conditions always hold in each row. Those on ``condition_columns`` steer all other columns;
+        others do so by particles: many rows are drawn as far as the last of the conditions, and
+        those that make it likely go on.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of rows; 0 gives an empty table with the same columns and dtypes.
+        conditions : dict or DataFrame, default=None
+            What rows are to hold. A dict from columns to a value (None or NaN for a missing cell),
+            a list of values, or a range: a tuple (low, high), both included, either of them None
+            for no bound. Or a table of fixed cells of any columns, missing where a cell is free:
+            it makes one row each, under its index.
+        rebalance : dict, default=None
+            Shares of a column's values, such as ``{"income": {">50K": 0.5}}``; values that are not
+            named share what is left as they do by nature.
+        n_particles : int, default=8
+            Particles for each row under conditions; more follow them closer and take longer.
         random_state : int, RandomState instance or None, default=None
             Seeds the draw. None continues the stream that ``random_state`` of the estimator
             began in fit, so that each call gives other rows.
@@ -340,6 +378,21 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         ------
         ValueError
             ``n_samples`` is not a whole number of at least 0.
+
+        Warns
+        -----
+        UserWarning
+            Few particles fulfil the conditions, so that rows are near copies of each other.
+
+        Examples
+        --------
+        >>> from skvae import TVAESynthesizer
+        >>> from skvae.datasets import load_adult
+        >>> table = load_adult().head(500)
+        >>> synthesizer = TVAESynthesizer(max_epochs=2, random_state=0).fit(table)
+        >>> rows = synthesizer.sample(50, conditions={"age": (30, 40), "sex": "Female"})
+        >>> int(rows["age"].min()) >= 30, set(rows["sex"])
+        (True, {'Female'})
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
@@ -347,6 +400,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
+        if conditions is not None or rebalance is not None:
+            return self._sample_given(int(n_samples), conditions, rebalance, n_particles, rng)
         Z = self.sampler_.sample(int(n_samples), random_state=rng)
         return self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
 
@@ -445,6 +500,15 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
                 "numeric_encoding='mixture' needs decoder='factorized'; the autoregressive decoder "
                 "takes numeric_encoding='quantile'."
             )
+        if self.decoder == "factorized":
+            if self.condition_columns is not None:
+                raise ValueError(
+                    f"condition_columns={self.condition_columns!r} needs "
+                    "decoder='autoregressive': the factorized decoder draws all columns at once. "
+                    "Conditions on any of them are met without naming them."
+                )
+            if self.column_order == "random":
+                raise ValueError("column_order='random' needs decoder='autoregressive'.")
         for name in ("hidden_layer_sizes", "column_layer_sizes"):
             sizes = getattr(self, name)
             if len(sizes) == 0 or not all(isinstance(s, Integral) and s > 0 for s in sizes):
@@ -475,7 +539,11 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEs
         generator = torch.Generator(device).manual_seed(int(seed))
         latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
         codes, places = self.model_.sample_columns(
-            latents, generator=generator, argmax=argmax, centre=centre
+            latents,
+            generator=generator,
+            argmax=argmax,
+            centre=centre,
+            temperature=self.temperature,
         )
         frame = self.transformer_.decode(
             codes.cpu().numpy(), places.cpu().numpy(), np.random.default_rng(seed)

@@ -41,6 +41,7 @@ FLOORS = {
     "tabular": 2,
     # what the doors share
     "_assembly": 3,
+    "_conditional": 3,
     "_estimator": 3,
     "_scoring": 3,
     "_table_model": 3,

@@ -163,6 +163,7 @@ class FactorizedTVAE(TabularVAE):
         generator: torch.Generator | None = None,
         argmax: bool = False,
         centre: bool = False,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from p(x | z); see ``TabularVAE.sample_columns``."""
         codes = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
@@ -172,7 +173,8 @@ class FactorizedTVAE(TabularVAE):
         for start in range(0, len(z), DECODE_ROWS):
             rows = slice(start, start + DECODE_ROWS)
             logits, means = self.decode(z[rows])
-            segments = (logits + self.softmax.blocked).split(self.cardinalities, dim=1)
+            logits = (logits + self.softmax.blocked) / temperature
+            segments = logits.split(self.cardinalities, dim=1)
             for column, scores in enumerate(segments):
                 codes[rows, column] = draw_codes(scores.contiguous(), generator, argmax)
             if means is not None:

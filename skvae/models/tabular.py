@@ -51,6 +51,7 @@ class TabularVAE(GaussianVAE):
         generator: torch.Generator | None = None,
         argmax: bool = False,
         centre: bool = False,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from p(x | z).
 
@@ -64,6 +65,8 @@ class TabularVAE(GaussianVAE):
             Whether to take the most probable mode of each cell instead of a draw.
         centre : bool, default=False
             Whether to take the middle of each place's distribution instead of a draw.
+        temperature : float, default=1.0
+            Divides the logits of the modes.
 
         Returns
         -------
