@@ -7,6 +7,7 @@ cells; what is not plain stays what its dtype says. Floats are never taken for a
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -112,10 +113,13 @@ def guess_date_format(present: pd.Series) -> str | None:
     first = present.iloc[0]
     if not re.search(r"\d\D|\D\d|^\d{8}$", first):
         return None
-    for day_first in (False, True):
-        date_format = guess_datetime_format(first, dayfirst=day_first)
-        if date_format is None or not re.search("%[mbB]", date_format) or "%z" in date_format:
-            return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of days that stand where it expects months
+        month_first = guess_datetime_format(first)
+    if month_first is None or not re.search("%[mbB]", month_first) or "%z" in month_first:
+        return None
+    day_first = month_first.translate(str.maketrans("dm", "md"))
+    for date_format in (month_first, day_first):
         if all(_is_written(cells, date_format) for cells in (_probe(present), present)):
             return date_format
     return None

@@ -129,7 +129,8 @@ class ColumnSchema:
         """Turn an object array (``missing`` for missing) into an array of this column's dtype."""
         dtype = self.dtype
         if pdt.is_object_dtype(dtype):
-            return cells
+            # As a plain array, a column of dates would become one of datetime64.
+            return pd.Series(cells, dtype=object)
         if isinstance(dtype, np.dtype) and not (any_absent and dtype.kind not in "fmM"):
             return cells.astype(dtype)
         return pd.array(cells, dtype=dtype)

@@ -148,7 +148,7 @@ class TemporalSchema(ColumnSchema):
         ticks = counts.astype(f"{letter}8[{self.unit}]")
         ticks[absent] = "NaT"
         if self.cell:
-            return self._write_objects(ticks, absent)
+            return pd.Series(self._write_objects(ticks, absent), dtype=object)
         if self.date_format is not None:
             texts = pd.DatetimeIndex(ticks.astype("M8[s]" if self.unit in "YMDhms" else "M8[us]"))
             cells = texts.strftime(self.date_format).to_numpy(dtype=object)
