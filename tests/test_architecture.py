@@ -53,7 +53,8 @@ FLOORS = {
     "embedder": 4,
     "synthesizer": 4,
     # reporting
-    "cli": 5,
+    "cli": 6,
+    "__main__": 7,
     "report": 5,
     FRONT_DOOR: 6,
 }

@@ -8,16 +8,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from skvae.cli import image
+from skvae.cli import image, table
 
 # Each has a function register(subparsers) that adds its commands. A command sets ``run``, a
 # function of the parsed arguments, and raises an error whose message says what to do.
-COMMANDS = (image,)
+COMMANDS = (table, image)
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 DESCRIPTION = """\
 Variational autoencoders from the command line.
 
+  skvae fit table.csv -o table.skvae    learn a table
+  skvae sample table.skvae -o new.csv   write synthetic rows
   skvae image train -o runs/digits      learn the digits that come with it
   skvae image sample runs/digits        draw new ones: images/samples.png
   skvae image train --help              options, with examples

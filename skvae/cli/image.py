@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from skvae.cli import pictures
+from skvae.cli.arguments import add_command, key_and_value, positive, seed, whole
 
 # The commands import torch, which takes seconds, only when they run: --help is quick.
 
@@ -192,7 +191,7 @@ def _write(figure: Any, arguments: argparse.Namespace) -> None:
 
 
 def _register_train(under: Any) -> None:
-    parser = _add(under, "train", train, TRAIN_EXAMPLES)
+    parser = add_command(under, "train", train, TRAIN_EXAMPLES)
     parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
         "data", nargs="?", metavar="DATA", help=f"{DATA_HELP}; by default the built-in digits"
@@ -208,14 +207,14 @@ def _register_train(under: Any) -> None:
     model.add_argument(
         "--param",
         action="append",
-        type=_key_and_value,
+        type=key_and_value,
         default=[],
         metavar="KEY=VALUE",
         help="a parameter of the model's own, such as beta=4; may be repeated",
     )
     model.add_argument(
         "--n-components",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="size of the latent; default: 16, and 8 for tiny images",
     )
@@ -235,11 +234,11 @@ def _register_train(under: Any) -> None:
     fit = parser.add_argument_group("the training")
     fit.add_argument(
         "--max-epochs",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="passes over the images; default: 5 to 100, as many as make 2,500 steps",
     )
-    fit.add_argument("--batch-size", type=_positive, metavar="N", help="default: 100")
+    fit.add_argument("--batch-size", type=positive, metavar="N", help="default: 100")
     fit.add_argument("--learning-rate", type=float, metavar="RATE", help="default: 0.004")
     fit.add_argument(
         "--early-stopping",
@@ -247,7 +246,7 @@ def _register_train(under: Any) -> None:
         default=None,
         help="stop when the loss on images held out falls no more, and draw it",
     )
-    fit.add_argument("--seed", dest="random_state", type=_seed, metavar="N", help="default: 0")
+    fit.add_argument("--seed", dest="random_state", type=seed, metavar="N", help="default: 0")
     fit.add_argument("--device", help="cpu, cuda or mps; default: a GPU where there is one")
     fit.add_argument(
         "--config",
@@ -262,10 +261,10 @@ examples:
   skvae image sample runs/mnist
   skvae image sample runs/mnist -n 100 --seed 7 -o images/hundred.png
 """
-    parser = _add(under, "sample", sample, examples)
+    parser = add_command(under, "sample", sample, examples)
     _add_model(parser, "images/samples.png")
-    parser.add_argument("-n", type=_positive, default=64, metavar="N", help="images; default: 64")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument("-n", type=positive, default=64, metavar="N", help="images; default: 64")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--label", help="of conditional models: draw images of this label")
 
 
@@ -275,10 +274,10 @@ examples:
   skvae image reconstruct runs/mnist
   skvae image reconstruct runs/mnist photos/ -n 20 -o images/photos.png
 """
-    parser = _add(under, "reconstruct", reconstruct, examples)
+    parser = add_command(under, "reconstruct", reconstruct, examples)
     _add_model(parser, "images/reconstructions.png")
     _add_data(parser)
-    parser.add_argument("-n", type=_positive, default=10, metavar="N", help="images; default: 10")
+    parser.add_argument("-n", type=positive, default=10, metavar="N", help="images; default: 10")
 
 
 def _register_interpolate(under: Any) -> None:
@@ -287,30 +286,13 @@ examples:
   skvae image interpolate runs/mnist
   skvae image interpolate runs/mnist -n 8 --steps 12 -o images/ways.png
 """
-    parser = _add(under, "interpolate", interpolate, examples)
+    parser = add_command(under, "interpolate", interpolate, examples)
     _add_model(parser, "images/interpolations.png")
     _add_data(parser)
-    parser.add_argument("-n", type=_positive, default=5, metavar="N", help="ways; default: 5")
+    parser.add_argument("-n", type=positive, default=5, metavar="N", help="ways; default: 5")
     parser.add_argument(
         "--steps", type=_steps, default=10, metavar="N", help="images on a way; default: 10"
     )
-
-
-def _add(
-    under: Any, name: str, run: Callable[[argparse.Namespace], None], examples: str
-) -> argparse.ArgumentParser:
-    """Add a command, described by the docstring of the function that it runs."""
-    description = str(run.__doc__)
-    parser = under.add_parser(
-        name,
-        help=description[0].lower() + description[1:].rstrip("."),
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _add_model(parser: argparse.ArgumentParser, output: str) -> None:
@@ -337,29 +319,5 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
 def _steps(text: str) -> int:
-    return _whole(text, 2)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
-    return int(text)
-
-
-def _key_and_value(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE, such as beta=4")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value  # a word
+    return whole(text, 2)
