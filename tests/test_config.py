@@ -45,7 +45,7 @@ OTHER = {
     "sampler": "gaussian_mixture",
     "decoding": "argmax",
     "temperature": 0.5,
-    "condition_columns": ["age"],
+    "condition_columns": ("age",),
     "column_order": "random",
     "column_kinds": {"age": "categorical"},
     "max_categories": 50,
