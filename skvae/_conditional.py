@@ -26,7 +26,7 @@ from skvae.tabular.conditions import (
     unsupported_cells,
 )
 from skvae.tabular.copies import copied_from
-from skvae.tabular.frames import read_table, restore_container
+from skvae.tabular.frames import restore_container
 
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
@@ -95,16 +95,20 @@ class ConditionalMixin:
                 f"n_draws={n_draws} asks for several tables, but method={method!r} has one answer. "
                 "Take method='draw', or n_draws=None."
             )
-        frame = read_table(self, X, reset=False)
+        self._check_known("impute")
+        frame, _ = self._read(X)
         rng = self._rng_of(random_state)
         absent = frame.isna().to_numpy()
         rows = np.flatnonzero(absent.any(axis=1))
         n_filled = SUMMED_DRAWS if method != "draw" else n_draws or 1
         tables = self._fill(frame, rows, absent, n_filled, rng)
         if method == "draw":
-            filled = [self._put(frame, rows, absent, table) for table in tables]
+            filled = [
+                restore_container(self, self._put(frame, rows, absent, table)) for table in tables
+            ]
             return filled if n_draws is not None else filled[0]
-        return self._put(frame, rows, absent, self._summarise(tables, method))
+        summary = self._summarise(tables, method)
+        return restore_container(self, self._put(frame, rows, absent, summary))
 
     def conditional_proba(self, X, column, *, random_state=0):
         """Return how probable each value of a column is, given the other cells of each row.
@@ -142,11 +146,12 @@ class ConditionalMixin:
         (500, 2)
         """
         check_is_fitted(self)
+        self._check_known("conditional_proba")
         position = position_of(self.transformer_, column, "column")
         values = self._values_of(position)
         if isinstance(X, pd.DataFrame) and column not in X.columns:
             X = X.reindex(columns=[schema.name for schema in self.transformer_.schema_])
-        frame = read_table(self, X, reset=False)
+        frame, _ = self._read(X)
         rng = self._rng_of(random_state)
         codes, places = self._encode_known(frame)
         codes[:, position] = -1
@@ -210,7 +215,7 @@ class ConditionalMixin:
         for rank, condition in enumerate(alternatives):
             if condition is not None and condition.members is not None:
                 self._settle(frame, {condition.column: condition.settle}, group == rank)
-        return restore_container(self, frame)
+        return frame
 
     def _sample_rows(self, n_samples, table, n_particles, rng):
         """Return one row for each row of fixed cells."""
@@ -223,8 +228,6 @@ class ConditionalMixin:
             position_of(self.transformer_, name)
         _, names = table.columns, [schema.name for schema in self.transformer_.schema_]
         frame = table.reindex(columns=names)
-        if len(frame) == 0:
-            return self.sample(0)
         cells = self._read_known(frame)
         self._refuse_unsupported(frame, cells)
         codes, places = self._codes_of(frame, cells)
@@ -484,7 +487,7 @@ class ConditionalMixin:
             columns[position] = _filled(column, rows[gaps], table.iloc[gaps, position], schema)
         filled = pd.DataFrame(columns, index=frame.index, copy=False)
         filled.columns = pd.Index([schema.name for schema in self.transformer_.schema_])
-        return restore_container(self, filled)
+        return filled
 
     def _summarise(self, tables, method) -> pd.DataFrame:
         """Return one table of the most frequent categories, and medians or means of numbers."""

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -25,6 +26,9 @@ from skvae.persistence import ESTIMATORS
 
 FORMAT = "skvae config"
 FORMAT_VERSION = 1
+
+# Constraints that are plain values; the function of a Predicate is none.
+CONSTRAINTS = ("FixedCombinations", "Inequality", "Range", "Total")
 
 _KEYS = ("format", "format_version", "skvae", "estimator", "params")
 
@@ -45,13 +49,14 @@ def to_config(estimator, path=None) -> dict:
     config : dict
         What ``from_config`` reads: the ``format`` and its ``format_version``, the version of
         ``skvae``, the name of the ``estimator``, and its ``params`` in the order of its signature.
-        Arrays and tuples are lists in it.
+        Arrays and tuples are lists in it, and a constraint is a dictionary with its name under
+        ``"constraint"``.
 
     Raises
     ------
     TypeError
         The estimator is not one of skvae, or JSON cannot hold the value of a parameter: callbacks,
-        torch modules, ``RandomState`` instances, NaN and infinity.
+        predicates, torch modules, ``RandomState`` instances, NaN and infinity.
 
     See Also
     --------
@@ -235,6 +240,9 @@ def _to_json(value: Any, name: str, where: str) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
+    if type(value).__name__ in CONSTRAINTS and is_dataclass(value):
+        fields = {key: _to_json(item, name, where) for key, item in vars(value).items()}
+        return {"constraint": type(value).__name__, **fields}
     if isinstance(value, (list, tuple, range)):
         return [_to_json(item, name, where) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -249,6 +257,13 @@ def _to_json(value: Any, name: str, where: str) -> Any:
 def _to_tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_to_tuples(item) for item in value)
+    if isinstance(value, dict) and value.get("constraint") in CONSTRAINTS:
+        fields = {key: _to_tuples(item) for key, item in value.items() if key != "constraint"}
+        constraint = getattr(import_module("skvae.constraints"), value["constraint"])
+        try:
+            return constraint(**fields)
+        except TypeError as error:
+            raise ValueError(f"{constraint.__name__} cannot be made of {fields}: {error}") from None
     if isinstance(value, dict):
         return {key: _to_tuples(item) for key, item in value.items()}
     return value

@@ -59,12 +59,31 @@ _CLASSES = {
     "PoincareDiskSampler": "skvae.samplers",
     "TwoStageSampler": "skvae.samplers",
     "VampSampler": "skvae.samplers",
+    "AgglomerativeClustering": "sklearn.cluster",
+    "BayesianGaussianMixture": "sklearn.mixture",
+    "DBSCAN": "sklearn.cluster",
     "GaussianMixture": "sklearn.mixture",
+    "KMeans": "sklearn.cluster",
+    "MiniBatchKMeans": "sklearn.cluster",
     "PCA": "sklearn.decomposition",
     "CountsPCA": "skvae.spatial.preprocessing",
+    "EmbeddingDomains": "skvae.spatial.domains",
+    "Leiden": "skvae.spatial.leiden",
     "Member": "skvae.spatial.members",
+    "PlainFeatures": "skvae.spatial.student",
     "SpatialConsensus": "skvae.spatial",
+    "SpotReader": "skvae.spatial.inputs",
     "TiedMixture": "skvae.spatial",
+    "Bounds": "skvae.constraints.steps",
+    "ColumnNumbers": "skvae.constraints.columns",
+    "Combination": "skvae.constraints.steps",
+    "ConstraintPlan": "skvae.constraints",
+    "Derivation": "skvae.constraints.steps",
+    "FixedCombinations": "skvae.constraints",
+    "Inequality": "skvae.constraints",
+    "Predicate": "skvae.constraints",
+    "Range": "skvae.constraints",
+    "Total": "skvae.constraints",
     "Labels": "skvae.rows",
     "RowFormat": "skvae.rows",
 }
@@ -186,8 +205,9 @@ class _Packer:
         if callable(value):  # functions, classes, torch modules
             raise TypeError(
                 f"Cannot save {getattr(value, '__qualname__', name)}: a file of skvae.save holds "
-                "no code. Name the model, the networks and the likelihood by strings, or use "
-                "joblib.dump, which keeps modules and functions of your own."
+                "no code. Name the model, the networks and the likelihood by strings, leave a "
+                "Predicate out of the constraints, or use joblib.dump, which keeps modules and "
+                "functions of your own."
             )
         raise TypeError(
             f"Cannot save an object of type {type(value).__module__}.{name}: {value!r}. Use "

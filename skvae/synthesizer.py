@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -12,10 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skvae._conditional import ConditionalMixin
+from skvae._constrained import ConstrainedMixin
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
 from skvae._scoring import log_density_bound, posterior_means, table_tensors
 from skvae._table_model import model_spec, training_config
+from skvae.constraints.resampling import redraw_broken
 from skvae.models import FactorizedTVAE, TabularVAE, reparametrize
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
@@ -31,12 +34,17 @@ _SHARED_PARAMETERS = (
     "numeric_encoding",
     "n_bins",
     "min_rows_per_value",
+    "rare_category_min_count",
     "random_state",
 )
 
 
 class TVAESynthesizer(
-    ConditionalMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator
+    ConditionalMixin,
+    ConstrainedMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    TorchEstimator,
 ):
     """Learn a table and write synthetic rows like it.
 
@@ -66,6 +74,11 @@ class TVAESynthesizer(
         Most quantile bins in a numeric column.
     min_rows_per_value : int, default=5
         No value held by fewer training rows is stored or reproduced on purpose.
+    rare_category_min_count : int or None, default=None
+        The same threshold for categories alone; None takes ``min_rows_per_value``.
+    constraints : list of constraints, default=None
+        What rows keep to, from ``skvae.constraints``: ``Inequality``, ``Range``,
+        ``FixedCombinations``, ``Total``, ``Predicate``. No row that comes out breaks one.
     decoder : {"autoregressive", "factorized"}, default="autoregressive"
         Whether columns see those before them, or are independent given the latent.
     hidden_layer_sizes : tuple of int, default=(128, 128)
@@ -180,6 +193,7 @@ class TVAESynthesizer(
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         **{name: TabularTransformer._parameter_constraints[name] for name in _SHARED_PARAMETERS},
+        "constraints": [list, tuple, None],
         "decoder": [StrOptions({"autoregressive", "factorized"})],
         "hidden_layer_sizes": ["array-like"],
         "column_layer_sizes": ["array-like"],
@@ -219,6 +233,8 @@ class TVAESynthesizer(
         numeric_encoding="quantile",
         n_bins=128,
         min_rows_per_value=5,
+        rare_category_min_count=None,
+        constraints=None,
         decoder="autoregressive",
         hidden_layer_sizes=(128, 128),
         column_layer_sizes=(64, 64),
@@ -255,6 +271,8 @@ class TVAESynthesizer(
         self.numeric_encoding = numeric_encoding
         self.n_bins = n_bins
         self.min_rows_per_value = min_rows_per_value
+        self.rare_category_min_count = rare_category_min_count
+        self.constraints = constraints
         self.decoder = decoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.column_layer_sizes = column_layer_sizes
@@ -312,16 +330,23 @@ class TVAESynthesizer(
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=4)
+        seen = type(self)()  # keeps what the table shows of itself until it is accepted
+        frame = read_table(seen, X, reset=True)
+        columns, plan = frame.columns, self._plan_for(frame)
         transformer = TabularTransformer(
-            self.categorical_features,
+            self.categorical_features
+            if plan is None
+            else plan.categorical(self.categorical_features),
             column_kinds=self.column_kinds,
             max_categories=self.max_categories,
             numeric_encoding=self.numeric_encoding,
             n_bins=self.n_bins,
             min_rows_per_value=self.min_rows_per_value,
+            rare_category_min_count=self.rare_category_min_count,
             random_state=int(seeds[0]),
         )
-        encoded = transformer.fit_encode(X, places=self.decoder == "factorized")
+        frame = frame if plan is None else plan.reduce(frame)
+        encoded = transformer.fit_encode(frame, places=self.decoder == "factorized")
         if hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
         model = self._build_model(model_spec(self, transformer), int(seeds[1])).to(device)
@@ -337,8 +362,8 @@ class TVAESynthesizer(
         self._keep_history(result)
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
-        self.transformer_ = transformer
-        self._take_columns_of(transformer)
+        self.transformer_, self._plan = transformer, plan
+        self._take_columns_of(seen, columns)
         self.model_ = model
         return self
 
@@ -377,7 +402,8 @@ class TVAESynthesizer(
         Raises
         ------
         ValueError
-            ``n_samples`` is not a whole number of at least 0.
+            ``n_samples`` is not a whole number of at least 0; or too few rows keep to constraints
+            that are not built in.
 
         Warns
         -----
@@ -400,10 +426,17 @@ class TVAESynthesizer(
                 f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
-        if conditions is not None or rebalance is not None:
-            return self._sample_given(int(n_samples), conditions, rebalance, n_particles, rng)
-        Z = self.sampler_.sample(int(n_samples), random_state=rng)
-        return self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
+        wanted = int(n_samples), conditions, rebalance, n_particles, rng
+        if isinstance(conditions, pd.DataFrame) and len(conditions) == 0:
+            wanted = 0, None, None, n_particles, rng
+        if self._plan is not None:
+            rows = self._sample_constrained(*wanted)
+        elif wanted[1:3] != (None, None):
+            rows = self._sample_given(*wanted)
+        else:
+            Z = self.sampler_.sample(wanted[0], random_state=rng)
+            rows = self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
+        return restore_container(self, rows)
 
     def transform(self, X):
         """Embed rows: the mean of the posterior q(z | x).
@@ -419,7 +452,7 @@ class TVAESynthesizer(
             Each row's embedding depends on that row alone.
         """
         check_is_fitted(self)
-        frame = read_table(self, X, reset=False)
+        _, frame = self._read(X)
         places = isinstance(self.model_, FactorizedTVAE)
         return posterior_means(self.model_, self.transformer_.encode(frame, places=places))
 
@@ -435,7 +468,8 @@ class TVAESynthesizer(
         -------
         X : DataFrame or ndarray of shape (n_rows, n_columns)
             In the container and dtypes that fit saw. For synthetic data use ``sample``: the most
-            probable cells lack the variety of real ones.
+            probable cells lack the variety of real ones. Where these break a constraint, the cells
+            of the row are drawn.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float32)
@@ -445,14 +479,23 @@ class TVAESynthesizer(
                 f"Z has {Z.shape[1]} features, but inverse_transform expects "
                 f"n_components={latent_dim}."
             )
-        return self._decode(Z, 0, argmax=True, centre=True)
+        rows = self._decode(Z, 0, argmax=True, centre=True)
+        if self._plan is not None:
+            rng = np.random.RandomState(0)
+            rows = redraw_broken(
+                rows,
+                lambda broken: self._decode(Z[broken], rng.randint(2**31 - 1), argmax=False),
+                self._plan,
+            )
+        return restore_container(self, rows)
 
     def score_samples(self, X):
         """Lower bound on the log density of each row, in nats.
 
         The importance-weighted bound [2]_ (eq. 8) with the same few latents' noise for each row.
         It is a density in data space: a number counts as the cell of values that round to it, in
-        the units of its column, so that models with other encodings compare.
+        the units of its column, so that models with other encodings compare. A row that breaks a
+        constraint has minus infinity.
 
         Parameters
         ----------
@@ -468,8 +511,10 @@ class TVAESynthesizer(
         .. [2] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
         """
         check_is_fitted(self)
-        frame = read_table(self, X, reset=False)
-        encoded, log_measure = self.transformer_.encode_with_measure(frame)
+        frame, known = self._read(X)
+        encoded, log_measure = self.transformer_.encode_with_measure(known)
+        if self._plan is not None:
+            log_measure += self._plan.log_measure(frame)
         return log_density_bound(self.model_, encoded) + log_measure
 
     def score(self, X, y=None):
@@ -534,7 +579,7 @@ class TVAESynthesizer(
         return sampler.fit(Z.cpu().numpy())
 
     def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, centre: bool = False):
-        """Rows for latents; with ``centre``, each number from the middle of its mode."""
+        """DataFrame of rows for latents; with ``centre``, numbers from the middle of modes."""
         device = next(self.model_.parameters()).device
         generator = torch.Generator(device).manual_seed(int(seed))
         latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
@@ -545,17 +590,16 @@ class TVAESynthesizer(
             centre=centre,
             temperature=self.temperature,
         )
-        frame = self.transformer_.decode(
-            codes.cpu().numpy(), places.cpu().numpy(), np.random.default_rng(seed)
-        )
-        return restore_container(self, frame)
+        rng = np.random.default_rng(seed)
+        frame = self.transformer_.decode(codes.cpu().numpy(), places.cpu().numpy(), rng)
+        return frame if self._plan is None else self._plan.restore(frame, rng)
 
-    def _take_columns_of(self, transformer: TabularTransformer) -> None:
-        """Adopt what fit saw of the table's shape and names."""
-        self.n_features_in_ = transformer.n_features_in_
-        self._container = transformer._container
-        if hasattr(transformer, "feature_names_in_"):
-            self.feature_names_in_ = transformer.feature_names_in_
+    def _take_columns_of(self, seen, columns) -> None:
+        """Adopt what was seen of the table's shape and names."""
+        self.n_features_in_, self._container = seen.n_features_in_, seen._container
+        self._columns = columns
+        if hasattr(seen, "feature_names_in_"):
+            self.feature_names_in_ = seen.feature_names_in_
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 

@@ -42,6 +42,7 @@ FLOORS = {
     # what the doors share
     "_assembly": 3,
     "_conditional": 3,
+    "_constrained": 3,
     "_estimator": 3,
     "_scoring": 3,
     "_table_model": 3,
@@ -60,6 +61,7 @@ FLOORS = {
 }
 NEIGHBOURS = [
     {"models", "training"},
+    {"_constrained", "constraints"},  # what a door does about them
     {"_estimator", "config"},  # presets are configurations
     {"config", "persistence"},  # one table of estimators, one way to replace a file
 ]

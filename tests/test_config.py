@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 import skvae
 from skvae import TVAESynthesizer, from_config, to_config
 from skvae.config import read_config
+from skvae.constraints import FixedCombinations, Inequality, Range, Total
 from skvae.tabular import TabularTransformer
 
 # A value other than the default for every parameter that JSON can hold.
@@ -23,6 +24,13 @@ OTHER = {
     "numeric_encoding": "mixture",
     "n_bins": 7,
     "min_rows_per_value": 2,
+    "rare_category_min_count": 7,
+    "constraints": (
+        Inequality("a", "b", strict=True),
+        Range("c", 0, None),
+        FixedCombinations(["d", ("e", 1)]),
+        Total(["f", "g"], "h", tolerance=0.5),
+    ),
     "decoder": "factorized",
     "hidden_layer_sizes": (8, 9, 10),
     "column_layer_sizes": (4,),

@@ -112,6 +112,7 @@ class ColumnNumbers:
         return objects if pdt.is_object_dtype(self.dtype) else pd.array(objects, dtype=self.dtype)
 
     def _write_numbers(self, values: np.ndarray, absent: np.ndarray) -> Any:
+        values = values.astype(np.int64 if self.whole else np.float64)
         if pdt.is_object_dtype(self.dtype):
             objects = values.astype(object)
             objects[absent] = self.missing
@@ -119,8 +120,7 @@ class ColumnNumbers:
         if isinstance(self.dtype, np.dtype):
             return (np.where(absent, np.nan, values) if absent.any() else values).astype(self.dtype)
         masked = pd.arrays.IntegerArray if self.whole else pd.arrays.FloatingArray
-        dtype = np.int64 if self.whole else np.float64
-        return pd.array(masked(values.astype(dtype), absent), dtype=self.dtype)
+        return pd.array(masked(values, absent), dtype=self.dtype)
 
 
 def subtract(minuend, subtrahend) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -18,7 +19,7 @@ from skvae.constraints.rules import (
     Range,
     Total,
 )
-from skvae.constraints.steps import Bounds, Combination, Derivation
+from skvae.constraints.steps import Bounds, Combination, Derivation, Given
 
 # Rows shown of those that break a constraint.
 N_SHOWN = 3
@@ -123,6 +124,42 @@ class ConstraintPlan:
             held &= check.holds(frame)
         return held
 
+    def under(self, conditions: Mapping[Hashable, Any]) -> ConstraintPlan:
+        """Return the plan with conditions on columns added to what rows are held to."""
+        plan = copy.copy(self)
+        plan.checked_ = [*self.checked_, *(Given(*item) for item in conditions.items())]
+        return plan
+
+    def reduce_known(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return known cells of a table as known cells of the reduced one; missing: not known.
+
+        Raises
+        ------
+        ValueError
+            Columns that the table does not have, or cells that say nothing without others.
+        """
+        unknown = [name for name in table.columns if name not in self.columns_]
+        if unknown:
+            raise ValueError(
+                f"conditions names {unknown[0]!r}, which is not a column of fit: {self.columns_}."
+            )
+        frame = table.reindex(columns=self.columns_)
+        reduced = self.reduce(frame)
+        for step in self.steps_:
+            given = frame[step.replaces].notna().to_numpy()
+            if isinstance(step, Derivation):
+                lacking = given.any(axis=1) & frame[step.needs].isna().any(axis=1).to_numpy()
+            else:
+                lacking = given.any(axis=1) & ~given.all(axis=1)
+                reduced[step.name_] = reduced[step.name_].where(given.all(axis=1))
+            if lacking.any():
+                raise ValueError(
+                    f"conditions give {step.replaces} without {step.needs or 'each other'} in row "
+                    f"{int(np.flatnonzero(lacking)[0])}, and a constraint binds them. Give both, "
+                    "or give conditions as a dict, which draws until they hold."
+                )
+        return reduced
+
     def acceptance(self, frame: pd.DataFrame) -> str:
         """Say in words which share of rows keeps to each constraint."""
         shares = ((check, float(np.mean(check.holds(frame)))) for check in self.checked_)
@@ -145,6 +182,35 @@ class ConstraintPlan:
     def derived_kinds(self) -> dict[Hashable, str]:
         """Names of the columns of the reduced table that the table does not have, and kinds."""
         return {name: kind for step in self.steps_ for name, kind in step.makes.items()}
+
+    def categorical(self, features: Any) -> Any:
+        """Return the names of categorical columns in the reduced table.
+
+        Parameters
+        ----------
+        features : "auto", None or array-like of names, positions or booleans
+            The categorical columns of the table.
+
+        Raises
+        ------
+        ValueError
+            A constraint takes one of them for numbers.
+        """
+        if features is None or isinstance(features, str):
+            return features
+        wanted, columns = list(features), self.columns_
+        if len(wanted) == len(columns) and all(isinstance(w, (bool, np.bool_)) for w in wanted):
+            wanted = [name for name, flag in zip(columns, wanted, strict=True) if flag]
+        else:
+            wanted = [columns[item] if _is_position(item, columns) else item for item in wanted]
+        for step in self.steps_:
+            if isinstance(step, Derivation) and step.moved in wanted:
+                raise ValueError(
+                    f"categorical_features names {step.moved!r}, which a constraint computes from "
+                    f"{step.needs}. Leave it out of one of them."
+                )
+            wanted = [name for name in wanted if name not in step.replaces]
+        return wanted
 
     def _check(self, constraint: Any, frame: pd.DataFrame) -> None:
         if not isinstance(constraint, Constraint):
@@ -193,6 +259,8 @@ class ConstraintPlan:
             inequalities = [constraint] if isinstance(constraint, Inequality) else []
         for one in inequalities:
             ways = [(one.high, {one.low: 1}, 1), (one.low, {one.high: 1}, -1)]
+            if isinstance(constraint, Range):  # its column first
+                ways.sort(key=lambda way: way[0] != constraint.column)
             self._take([self._derivation(*way, one.strict) for way in ways], frame)
         if isinstance(constraint, Total) and not self._take(self._ways_of(constraint), frame):
             raise ValueError(
@@ -229,6 +297,10 @@ class ConstraintPlan:
                 self.steps_.append(way.fit(frame).take_names(names))
                 return True
         return False
+
+
+def _is_position(item: Any, columns: Sequence[Hashable]) -> bool:
+    return isinstance(item, (int, np.integer)) and item not in columns and 0 <= item < len(columns)
 
 
 def _in_order(steps: Sequence[Derivation | Combination]) -> list | None:

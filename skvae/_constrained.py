@@ -1,0 +1,75 @@
+"""What constraints do to a synthesizer: it learns another table, and draws rows until they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from skvae.constraints import ConstraintPlan
+from skvae.constraints.resampling import draw_valid, redraw_broken
+from skvae.tabular.frames import read_table
+
+
+class ConstrainedMixin:
+    """Reading and drawing tables under the constraints of a synthesizer.
+
+    ``_plan`` is what is done about them, None if there are none.
+    """
+
+    def _plan_for(self, frame: pd.DataFrame) -> ConstraintPlan | None:
+        """Return what is done about the constraints on a table."""
+        if not self.constraints:
+            return None
+        least = self.rare_category_min_count
+        return ConstraintPlan(
+            self.constraints,
+            min_rows=self.min_rows_per_value,
+            min_count=self.min_rows_per_value if least is None else least,
+        ).fit(frame)
+
+    def _read(self, X) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return a table as the user knows it, and as the transformer does."""
+        frame = read_table(self, X, reset=False)
+        if self._container[0] == "array":
+            frame = frame.set_axis(self._columns, axis=1)  # a later table may bring names
+        return frame, frame if self._plan is None else self._plan.reduce(frame)
+
+    def _check_known(self, method: str) -> None:
+        """Refuse what only knows the columns that the model knows."""
+        if self._plan is not None and self._plan.steps_:
+            names = [name for step in self._plan.steps_ for name in step.replaces]
+            raise ValueError(
+                f"{method} does not go with constraints that are built in: columns {names} are "
+                "computed from others, and the model does not know them. Fit without these "
+                "constraints for it."
+            )
+
+    def _sample_constrained(self, n_rows, conditions, rebalance, n_particles, rng):
+        """Return a DataFrame of rows that keep to the constraints, and to conditions."""
+        plan = self._plan
+        if isinstance(conditions, pd.DataFrame):
+            known = plan.reduce_known(conditions)
+
+            def draw_at(places):
+                frame = self._sample_given(1, known.iloc[places], rebalance, n_particles, rng)
+                return plan.restore(frame, np.random.default_rng(rng.randint(2**31 - 1)))
+
+            rows = draw_at(np.arange(len(known)))
+            rows = redraw_broken(rows.reset_index(drop=True), draw_at, plan)
+            return rows.set_axis(conditions.index, axis=0)
+        others = {}
+        if isinstance(conditions, Mapping):
+            computed = {name for step in plan.steps_ for name in step.replaces}
+            others = {name: wanted for name, wanted in conditions.items() if name in computed}
+            conditions = {n: wanted for n, wanted in conditions.items() if n not in computed}
+
+        def draw(n):
+            if conditions or rebalance is not None:
+                frame = self._sample_given(n, conditions, rebalance, n_particles, rng)
+                return plan.restore(frame, np.random.default_rng(rng.randint(2**31 - 1)))
+            Z = self.sampler_.sample(n, random_state=rng)
+            return self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
+
+        return draw_valid(draw, plan.under(others), n_rows)
