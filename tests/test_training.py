@@ -380,6 +380,16 @@ class TestPlayers:
         assert model.w.item() == pytest.approx(0.9)
         assert model.v.item() == pytest.approx(1.1)
 
+    def test_a_gradient_may_lie_in_memory_as_it_likes(self):
+        signs = torch.tensor([[1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]])
+        model = Duel()
+        model.v = nn.Parameter(torch.zeros(3, 2))
+        model.training_loss = lambda batch, context: LossResult(
+            model.w.sum(), players={"adversary": (model.v.T * signs).sum()}
+        )
+        self.run(model)
+        torch.testing.assert_close(model.v.detach(), -0.1 * signs.T)
+
     def test_what_no_loss_reaches_stays(self):
         model = Duel()
         gradients = Gradients()

@@ -127,7 +127,7 @@ def kl_divergence_diag_gaussian(
     """
     delta = mu_q if mu_p is None else mu_q - mu_p
     if log_var_p is None:
-        twice = delta.square() + log_var_q.exp() - log_var_q
+        twice = torch.addcmul(log_var_q.exp() - log_var_q, delta, delta)
     else:
         ratio = log_var_q - log_var_p
         twice = delta.square() * torch.exp(-log_var_p) + ratio.exp() - ratio

@@ -6,6 +6,7 @@ in nats, with their normalising constants: they compare between likelihoods of t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Literal
@@ -149,12 +150,13 @@ class RunningScale(nn.Module):
             return self.value
         best = best.detach().clamp(min=self.minimum)
         # A batch gone wrong is skipped by the training loop, and must leave nothing here.
-        finite = torch.isfinite(best)
+        finite = best < math.inf  # which no NaN is either
         if best.ndim:
             finite = finite.all()
-        self.n_updates.add_(finite)
-        weight = finite / self.n_updates.clamp(1, N_AVERAGED)
-        self.value.lerp_(torch.where(finite, best, self.value).to(self.value), weight)
+        value, n_updates = self.value, self.n_updates
+        n_updates.add_(finite)
+        weight = finite / n_updates.clamp(1, N_AVERAGED)
+        value.lerp_(torch.where(finite, best, value).to(value), weight)
         return best
 
 
@@ -213,7 +215,7 @@ class GaussianLikelihood(Likelihood):
     def log_prob(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return log p(x | x_hat), of shape (batch, S)."""
         squares = F.mse_loss(x_hat, x.unsqueeze(1).expand_as(x_hat), reduction="none")
-        n_features = x[0].numel() if len(x) else 1
+        n_features = math.prod(x.shape[1:])
         if self.log_variance is not None:
             variance = self.variance()
             terms = squares / variance + variance.log()
@@ -270,7 +272,7 @@ class LaplaceLikelihood(Likelihood):
     def log_prob(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return log p(x | x_hat), of shape (batch, S)."""
         errors = sum_over_features((x_hat - x.unsqueeze(1)).abs())
-        n_features = x[0].numel() if len(x) else 1
+        n_features = math.prod(x.shape[1:])
         if self.scale is None:
             scale = self.get_buffer("fixed")
         else:

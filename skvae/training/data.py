@@ -112,7 +112,7 @@ class Rows(Source):
 
     def _take(self, index: Tensor) -> Batch:
         if isinstance(self.rows, tuple):
-            return tuple(part[index] for part in self.rows)
+            return tuple(part.index_select(0, index) for part in self.rows)
         return to_batch(rows_at(self.rows, index.tolist()), self.device, self.dtype, "data")
 
 

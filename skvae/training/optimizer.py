@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 
 
 @dataclass
@@ -19,23 +17,35 @@ class _Group:
     first_moments: list[Tensor]
     second_moments: list[Tensor]
     greatest_moments: list[Tensor]  # of the second, for amsgrad
-    steps: list[Tensor]
+    steps: Tensor  # how many each parameter has made, of shape (n_parameters,)
 
-    def state(self) -> tuple[list[Tensor], ...]:
+    def __post_init__(self) -> None:
+        # The kernel takes a tensor for each parameter: a single addition moves them all on.
+        self.columns = [
+            self.values,
+            self.first_moments,
+            self.second_moments,
+            self.greatest_moments,
+            list(self.steps.unbind()),
+        ]
+
+    def state(self) -> list[Tensor]:
         """Return what a step changes beside the parameters."""
-        return self.first_moments, self.second_moments, self.greatest_moments, self.steps
+        return [*self.first_moments, *self.second_moments, *self.greatest_moments, self.steps]
 
 
 class FusedAdam:
-    """Adam or AdamW through torch's functional interface.
+    """Adam or AdamW by the kernels beneath torch's own.
 
     ``torch.optim``'s classes import torch's compiler when the first of them is made: a second and
-    more of CPU, longer than a small table takes to fit. The kernels are the same.
+    more of CPU, longer than a small table takes to fit. And sorting tensors by device and type at
+    each step costs small models as much as the step itself.
 
     Parameters
     ----------
     named_parameters : iterable of (str, Tensor)
-        The parameters; those without ``requires_grad`` are left out.
+        The parameters; those without ``requires_grad`` are left out. Their gradients must have
+        their strides, as those of ``backward`` do.
     decoupled : bool
         Whether weight decay is decoupled (AdamW) and spares biases and norms, or is part of every
         parameter's gradient (Adam).
@@ -56,39 +66,49 @@ class FusedAdam:
         betas: tuple[float, float],
         amsgrad: bool = False,
     ) -> None:
-        named = [(name, p) for name, p in named_parameters if p.requires_grad]
         self.decoupled, self.betas, self.amsgrad = decoupled, betas, amsgrad
-        decayed = [p for name, p in named if not (decoupled and _is_bias(name, p))]
-        spared = [p for name, p in named if decoupled and _is_bias(name, p)]
-        pairs = [(decayed, weight_decay), (spared, 0.0)]
-        self.groups = [_make_group(group, decay, amsgrad) for group, decay in pairs if group]
+        alike: dict[tuple[float, torch.device, torch.dtype], list[Tensor]] = {}
+        for name, p in named_parameters:
+            if p.requires_grad:
+                decay = 0.0 if decoupled and _is_bias(name, p) else weight_decay
+                alike.setdefault((decay, p.device, p.dtype), []).append(p)
+        self.groups = [_make_group(group, key[0], amsgrad) for key, group in alike.items()]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move each parameter that has a gradient."""
-        update = adamw if self.decoupled else adam
+        update = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         for group in self.groups:
-            moved = [i for i, p in enumerate(group.parameters) if p.grad is not None]
+            gradients = [grad for p in group.parameters if (grad := p.grad) is not None]
+            if not gradients:
+                continue
+            columns = group.columns
+            if len(gradients) == len(group.parameters):
+                group.steps += 1
+            else:
+                moved = [i for i, p in enumerate(group.parameters) if p.grad is not None]
+                columns = [[column[i] for i in moved] if column else [] for column in columns]
+                group.steps[moved] += 1
+            values, first, second, greatest, steps = columns
             update(
-                [group.values[i] for i in moved],
-                [grad for p in group.parameters if (grad := p.grad) is not None],
-                [group.first_moments[i] for i in moved],
-                [group.second_moments[i] for i in moved],
-                [group.greatest_moments[i] for i in moved] if self.amsgrad else [],
-                [group.steps[i] for i in moved],
-                fused=True,
-                amsgrad=self.amsgrad,
+                values,
+                gradients,
+                first,
+                second,
+                greatest,
+                steps,
+                lr=learning_rate,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
-                lr=learning_rate,
                 weight_decay=group.weight_decay,
                 eps=1e-8,
+                amsgrad=self.amsgrad,
                 maximize=False,
             )
 
     def state(self) -> list[Tensor]:
         """Return the moments and step counts of all parameters, the optimizer's own tensors."""
-        return [tensor for group in self.groups for part in group.state() for tensor in part]
+        return [tensor for group in self.groups for tensor in group.state()]
 
 
 def _make_group(parameters: list[Tensor], weight_decay: float, amsgrad: bool) -> _Group:
@@ -100,7 +120,7 @@ def _make_group(parameters: list[Tensor], weight_decay: float, amsgrad: bool) ->
         [torch.zeros_like(value) for value in values],
         [torch.zeros_like(value) for value in values],
         [torch.zeros_like(value) for value in values] if amsgrad else [],
-        [torch.zeros((), device=value.device) for value in values],
+        torch.zeros(len(values), device=values[0].device),
     )
 
 

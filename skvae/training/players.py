@@ -47,7 +47,7 @@ class Player:
             return torch.zeros(())
         if scale != 1.0:
             torch._foreach_mul_(gradients, 1 / scale)
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if limit is not None:
             torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
@@ -133,7 +133,7 @@ class Players:
                 allow_unused=True,
             )
             for parameter, gradient in zip(player.parameters, gradients, strict=True):
-                parameter.grad = gradient
+                parameter.grad = _laid_out_as(parameter, gradient)
         return moving
 
     def forget_gradients(self) -> None:
@@ -168,6 +168,13 @@ class Players:
         """Move the parameters of these players by one step of their optimizers."""
         for player in moving:
             player.optimizer.step(learning_rate * player.rate_factor)
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Return a gradient with the strides of its parameter, as fused kernels take it to be."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
