@@ -46,8 +46,8 @@ def test_what_it_learnt_has_the_shapes_promised(tissue, fitted):
     np.testing.assert_allclose(fitted.proba_.sum(axis=1), 1)
     np.testing.assert_array_equal(fitted.proba_.argmax(axis=1), fitted.labels_)
     assert np.all(np.diff(np.bincount(fitted.labels_)) <= 0)
-    assert len(fitted.member_agreement_) == 15
-    assert len(fitted.members_) == 12
+    assert len(fitted.member_agreement_) == 45
+    assert len(fitted.members_) == 27
     assert 0.5 < fitted.agreement_ <= 1
     assert fitted.width_factor_ == 1
 

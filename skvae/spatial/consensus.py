@@ -21,13 +21,17 @@ from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.refinement import vote
 
 WIDTHS = (1.0, 1.25, 1.6)
-PROJECTIONS = (("maf", 12), ("maf", 18), ("multispati", 15), ("multispati", 20), ("pca", 20))
-# Of modalities joined only directions that do not depend on their scales.
-JOINT_PROJECTIONS = (("maf", 12), ("maf", 18))
+# Of modalities joined only directions that do not depend on their scales: these.
+JOINT_PROJECTIONS = tuple(("maf", size) for size in (8, 10, 12, 14, 16, 18, 20))
+PROJECTIONS = (
+    *JOINT_PROJECTIONS,
+    *(("multispati", size) for size in (10, 12, 15, 20, 25)),
+    *(("pca", size) for size in (15, 20, 30)),
+)
 # Mixtures on each projection, and how many where spots are few.
-REPEATS, REPEATS_SMALL, SMALL = 3, 10, 1_000
+REPEATS, REPEATS_SMALL, SMALL = 1, 3, 1_000
 # Share of the members that is kept.
-KEPT_SHARE = 0.8
+KEPT_SHARE = 0.6
 MAX_FEATURES = 50
 VOTERS, VOTERS_SMALL = 18, 6
 
@@ -49,11 +53,11 @@ def n_leading(n_features: int, n_spots: int) -> int:
 class SpatialConsensus(ClusterMixin, BaseEstimator):
     """Cluster spots by the consensus of Gaussian mixtures on spatially smoothed projections.
 
-    Principal components are smoothed by Gaussian kernels of three widths and projected in five
-    ways: on the 12 and 18 directions of largest spatial autocorrelation (MAF), on the 15 and 20 of
-    MULTISPATI, on the first 20 components. On each of the 15 several mixtures of K Gaussians with a
-    common covariance are fitted from starts of their own. The four fifths whose labelings agree
-    best with all others are aligned and their posteriors averaged; then neighbours vote.
+    Principal components are smoothed by Gaussian kernels of three widths and projected in fifteen
+    ways: on the 8 to 20 directions of largest spatial autocorrelation (MAF), on the 10 to 25 of
+    MULTISPATI, on the first 15 to 30 components. On each of the 45 a mixture of K Gaussians with a
+    common covariance is fitted. The three fifths whose labelings agree best with all others are
+    aligned and their posteriors averaged; then neighbours vote.
 
     Parameters
     ----------
@@ -66,9 +70,8 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         their autocorrelation is at least .85 of that of the expression (``range_ratio``). With
         them all members are of MAF, to which the scale of a modality means nothing.
     n_repeats : int or None, default=None
-        Mixtures fitted on each projection. They end in different local optima, and it is their
-        number that makes the consensus the same from seed to seed. None: 3, and 10 below 1,000
-        spots, which are few seconds either way.
+        Mixtures fitted on each projection. None: 1, and 3 below 1,000 spots: there local optima
+        differ most, and more mixtures make the consensus the same from seed to seed.
     n_starts : int, default=6
         Starts of each mixture.
     max_fit_spots : int, default=40_000
