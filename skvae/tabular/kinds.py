@@ -9,15 +9,15 @@ import pandas as pd
 
 # Numbers, or what is stored as numbers.
 NUMBER_KINDS = ("numeric", "datetime", "timedelta", "time")
-# Columns that are not learnt but made anew, and the method of Faker that makes each.
+# Columns that are not learnt but made anew, and the methods of Faker whose words make each.
 PERSONAL_KINDS = {
-    "name": "name",
-    "first_name": "first_name",
-    "last_name": "last_name",
-    "email": "email",
-    "phone": "phone_number",
-    "address": "address",
-    "company": "company",
+    "name": ("first_name", "last_name"),
+    "first_name": ("first_name",),
+    "last_name": ("last_name",),
+    "email": ("email",),
+    "phone": ("phone_number",),
+    "address": ("address",),
+    "company": ("company",),
 }
 MADE_KINDS = ("identifier", "text", *PERSONAL_KINDS)
 KINDS = (*NUMBER_KINDS, "categorical", *MADE_KINDS)
