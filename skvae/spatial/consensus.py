@@ -93,7 +93,7 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         The same for each member fitted.
     members_ : list of Member
         Those kept, aligned.
-    mean_ : array of shape (n_features_in_,)
+    mean_ : array of shape (n_features,)
         Mean of the training spots.
     width_factor_ : float
         By which kernels were narrowed; 1 but for small slides.

@@ -81,17 +81,17 @@ class CountsPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Positions of the genes that are kept, ascending.
     mean_ : ndarray of shape (n_genes,)
         Mean of their logarithms, in nats.
-    components_ : ndarray of shape (n_components_, n_genes)
+    components_ : ndarray of shape (n_components, n_genes)
         The directions, of length 1. The largest entry of each is positive.
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n_components,)
         Variance along each.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         The same as a share of the variance of all genes that are kept.
     n_components_ : int
         Number of components.
     n_features_in_ : int
         Number of genes seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     Notes
@@ -172,7 +172,7 @@ class CountsPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         Returns
         -------
-        Z : ndarray of shape (n_spots, n_components_)
+        Z : ndarray of shape (n_spots, n_components)
         """
         return self._project(self._fit(X, total))
 
@@ -188,7 +188,7 @@ class CountsPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         Returns
         -------
-        Z : ndarray of shape (n_spots, n_components_)
+        Z : ndarray of shape (n_spots, n_components)
             Of float64. A spot without any counts is as one in which no gene is seen.
         """
         check_is_fitted(self)
