@@ -27,6 +27,8 @@ class ConstrainedMixin:
             self.constraints,
             min_rows=self.min_rows_per_value,
             min_count=self.min_rows_per_value if least is None else least,
+            enforce_range=self.enforce_range,
+            enforce_rounding=self.enforce_rounding,
         ).fit(frame)
 
     def _read(self, X) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -72,4 +74,14 @@ class ConstrainedMixin:
             Z = self.sampler_.sample(n, random_state=rng)
             return self._decode(Z, rng.randint(2**31 - 1), argmax=self.decoding == "argmax")
 
-        return draw_valid(draw, plan.under(others), n_rows)
+        return self._with_own_identifiers(draw_valid(draw, plan.under(others), n_rows), rng)
+
+    def _with_own_identifiers(self, rows: pd.DataFrame, rng) -> pd.DataFrame:
+        """Make identifiers anew that stand twice, in rows of several draws."""
+        transformer = self.transformer_
+        for schema, encoder in zip(transformer.schema_, transformer.encoders_, strict=True):
+            if schema.kind == "identifier" and rows[schema.name].dropna().duplicated().any():
+                codes = encoder.encode(rows[schema.name])
+                generator = np.random.default_rng(rng.randint(2**31 - 1))
+                rows[schema.name] = encoder.decode(codes, generator)
+        return rows

@@ -24,6 +24,7 @@ from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table, restore_container
+from skvae.tabular.limits import release
 from skvae.training import CallbackList
 
 # Parameters handed through to the transformer.
@@ -79,6 +80,12 @@ class TVAESynthesizer(
     constraints : list of constraints, default=None
         What rows keep to, from ``skvae.constraints``: ``Inequality``, ``Range``,
         ``FixedCombinations``, ``Total``, ``Predicate``. No row that comes out breaks one.
+    enforce_range : bool, default=True
+        Whether numbers stay within the range of the table. False lets the outermost ones of a
+        column go beyond it, by about as much as they lie apart.
+    enforce_rounding : bool, default=True
+        Whether numbers have the decimals, or lie on the grid, of their column. Integers are whole
+        in any case.
     decoder : {"autoregressive", "factorized"}, default="autoregressive"
         Whether columns see those before them, or are independent given the latent.
     hidden_layer_sizes : tuple of int, default=(128, 128)
@@ -194,6 +201,8 @@ class TVAESynthesizer(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         **{name: TabularTransformer._parameter_constraints[name] for name in _SHARED_PARAMETERS},
         "constraints": [list, tuple, None],
+        "enforce_range": ["boolean"],
+        "enforce_rounding": ["boolean"],
         "decoder": [StrOptions({"autoregressive", "factorized"})],
         "hidden_layer_sizes": ["array-like"],
         "column_layer_sizes": ["array-like"],
@@ -235,6 +244,8 @@ class TVAESynthesizer(
         min_rows_per_value=5,
         rare_category_min_count=None,
         constraints=None,
+        enforce_range=True,
+        enforce_rounding=True,
         decoder="autoregressive",
         hidden_layer_sizes=(128, 128),
         column_layer_sizes=(64, 64),
@@ -273,6 +284,8 @@ class TVAESynthesizer(
         self.min_rows_per_value = min_rows_per_value
         self.rare_category_min_count = rare_category_min_count
         self.constraints = constraints
+        self.enforce_range = enforce_range
+        self.enforce_rounding = enforce_rounding
         self.decoder = decoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.column_layer_sizes = column_layer_sizes
@@ -333,11 +346,13 @@ class TVAESynthesizer(
         seen = type(self)()  # keeps what the table shows of itself until it is accepted
         frame = read_table(seen, X, reset=True)
         columns, plan = frame.columns, self._plan_for(frame)
+        categorical, kinds = self.categorical_features, self.column_kinds
+        if plan is not None:
+            categorical, kinds = plan.categorical(categorical), plan.kinds(kinds)
+            plan.refuse_computed(self.condition_columns, "condition_columns")
         transformer = TabularTransformer(
-            self.categorical_features
-            if plan is None
-            else plan.categorical(self.categorical_features),
-            column_kinds=self.column_kinds,
+            categorical,
+            column_kinds=kinds,
             max_categories=self.max_categories,
             numeric_encoding=self.numeric_encoding,
             n_bins=self.n_bins,
@@ -347,6 +362,7 @@ class TVAESynthesizer(
         )
         frame = frame if plan is None else plan.reduce(frame)
         encoded = transformer.fit_encode(frame, places=self.decoder == "factorized")
+        release(transformer, range_=not self.enforce_range, rounding=not self.enforce_rounding)
         if hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
         model = self._build_model(model_spec(self, transformer), int(seeds[1])).to(device)

@@ -31,6 +31,8 @@ OTHER = {
         FixedCombinations(["d", ("e", 1)]),
         Total(["f", "g"], "h", tolerance=0.5),
     ),
+    "enforce_range": False,
+    "enforce_rounding": False,
     "decoder": "factorized",
     "hidden_layer_sizes": (8, 9, 10),
     "column_layer_sizes": (4,),

@@ -397,6 +397,19 @@ class TestInTheSynthesizer:
             expected = numbers[name].isna().mean()
             assert rows[name].isna().mean() == pytest.approx(expected, abs=0.06), name
 
+    def test_dates_and_identifiers_beside_constraints(self, bookings):
+        table = bookings.assign(booking=[f"B-{number:06d}" for number in range(len(bookings))])
+        fitted = quick(constraints=ALL, column_kinds={"booking": "identifier"}).fit(table)
+        rows = fitted.sample(1500)
+        pd.testing.assert_series_equal(rows.dtypes, table.dtypes)
+        assert all(constraint.holds(rows).all() for constraint in ALL)
+        assert rows["booking"].is_unique
+        assert rows["departure"].dropna().dt.hour.eq(0).all()
+
+    def test_condition_columns_are_not_computed_ones(self, numbers):
+        with pytest.raises(ValueError, match=r"condition_columns names 'beds'.* from \['guests'\]"):
+            quick(constraints=ALL, condition_columns=["beds"]).fit(numbers)
+
     def test_the_most_probable_rows_break_none(self, fitted, numbers):
         rows = fitted.inverse_transform(fitted.transform(numbers))
         assert len(rows) == len(numbers)

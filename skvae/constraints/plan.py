@@ -202,15 +202,34 @@ class ConstraintPlan:
         if len(wanted) == len(columns) and all(isinstance(w, (bool, np.bool_)) for w in wanted):
             wanted = [name for name, flag in zip(columns, wanted, strict=True) if flag]
         else:
-            wanted = [columns[item] if _is_position(item, columns) else item for item in wanted]
+            wanted = [_name(item, columns) for item in wanted]
+        moved = [name for name in wanted if name not in self._combined]
+        self.refuse_computed(moved, "categorical_features")
+        return moved
+
+    def kinds(self, kinds: Mapping[Hashable, str] | None) -> dict[Hashable, str]:
+        """Return kinds of columns of the reduced table, given some of the table's columns."""
+        named = {_name(item, self.columns_): kind for item, kind in (kinds or {}).items()}
+        self.refuse_computed([name for name in named if name not in self._combined], "column_kinds")
+        known = {name: kind for name, kind in named.items() if name not in self._combined}
+        return {**known, **{name: kind for name, kind in self.derived_kinds.items() if kind}}
+
+    def refuse_computed(self, names: Sequence[Hashable] | None, parameter: str) -> None:
+        """Raise ValueError where a parameter names columns that the model does not know."""
         for step in self.steps_:
-            if isinstance(step, Derivation) and step.moved in wanted:
-                raise ValueError(
-                    f"categorical_features names {step.moved!r}, which a constraint computes from "
-                    f"{step.needs}. Leave it out of one of them."
-                )
-            wanted = [name for name in wanted if name not in step.replaces]
-        return wanted
+            for name in names if names is not None else ():
+                if name in step.replaces:
+                    made = list(step.needs) or [other for other in step.replaces if other != name]
+                    raise ValueError(
+                        f"{parameter} names {name!r}, which a constraint computes from {made}. "
+                        "Leave it out of one of them."
+                    )
+
+    @property
+    def _combined(self) -> set[Hashable]:
+        """Columns of combinations, which are categories already."""
+        combinations = (step for step in self.steps_ if isinstance(step, Combination))
+        return {name for step in combinations for name in step.replaces}
 
     def _check(self, constraint: Any, frame: pd.DataFrame) -> None:
         if not isinstance(constraint, Constraint):
@@ -299,8 +318,10 @@ class ConstraintPlan:
         return False
 
 
-def _is_position(item: Any, columns: Sequence[Hashable]) -> bool:
-    return isinstance(item, (int, np.integer)) and item not in columns and 0 <= item < len(columns)
+def _name(item: Any, columns: Sequence[Hashable]) -> Any:
+    """Return the column that a name or a position means."""
+    is_position = isinstance(item, (int, np.integer)) and item not in columns
+    return columns[item] if is_position and 0 <= item < len(columns) else item
 
 
 def _in_order(steps: Sequence[Derivation | Combination]) -> list | None:
