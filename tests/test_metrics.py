@@ -249,9 +249,10 @@ def test_discrete_columns_must_exist(real):
 
 
 def test_levels_are_sorted_and_shared():
-    pair = _tables.TablePair.of(pd.DataFrame({"c": ["b", None]}), pd.DataFrame({"c": ["c", "a"]}))
-    real, synthetic, n_levels = pair.codes("c")
-    assert (real.tolist(), synthetic.tolist(), n_levels) == ([1, -1], [2, 0], 3)
+    cells = (["b", None], ["c", "a"], ["d"])
+    tables = _tables.Tables.of(*(pd.DataFrame({"c": c}) for c in cells))
+    codes, n_levels = tables.codes("c")
+    assert ([c.tolist() for c in codes], n_levels) == ([[1, -1], [2, 0], [3]], 4)
 
 
 class TestTwoSampleScore:

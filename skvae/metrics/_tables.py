@@ -1,10 +1,10 @@
-"""A real and a synthetic table side by side: checks, kinds of columns, numbers and codes."""
+"""A real table and others beside it: checks, kinds of columns, numbers and codes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,33 +12,29 @@ from pandas.api import types as pdt
 
 
 @dataclass(frozen=True, eq=False)
-class TablePair:
-    """Two tables with the same columns in the same order.
+class Tables:
+    """Tables with the same columns in the same order, the real one first.
 
     Attributes
     ----------
-    real, synthetic : pandas.DataFrame
-        The tables.
+    tables : list of pandas.DataFrame
+        Real, synthetic and, where there is one, holdout.
     numerical, discrete : list
         Column labels by kind, each in the order of the table.
     """
 
-    real: pd.DataFrame
-    synthetic: pd.DataFrame
-    numerical: list = field(default_factory=list)
-    discrete: list = field(default_factory=list)
+    tables: list[pd.DataFrame]
+    numerical: list
+    discrete: list
 
     @classmethod
-    def of(cls, real, synthetic, discrete_columns: Iterable | None = None) -> TablePair:
-        """Check two tables and decide the kind of every column by the real one's dtype."""
-        real, synthetic = _as_frame(real, "real"), _as_frame(synthetic, "synthetic")
-        missing = [c for c in real.columns if c not in synthetic.columns]
-        extra = [c for c in synthetic.columns if c not in real.columns]
-        if missing or extra:
-            raise ValueError(
-                "real and synthetic must have the same columns: "
-                f"synthetic lacks {missing} and adds {extra}."
-            )
+    def of(
+        cls, real, synthetic, holdout=None, *, discrete_columns: Iterable | None = None
+    ) -> Tables:
+        """Check the tables and decide the kind of every column by the real one's dtype."""
+        real = as_frame(real, "real")
+        others = {"synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
+        tables = [real, *(_with_columns_of(real, table, name) for name, table in others.items())]
         declared = [] if discrete_columns is None else list(discrete_columns)
         unknown = [c for c in declared if c not in real.columns]
         if unknown:
@@ -48,44 +44,69 @@ class TablePair:
         for column in real.columns:
             is_discrete = column in declared or not is_numerical(real[column])
             (discrete if is_discrete else numerical).append(column)
-        if not real.columns.equals(synthetic.columns):
-            synthetic = synthetic[real.columns]
-        return cls(real, synthetic, numerical, discrete)
+        return cls(tables, numerical, discrete)
 
-    def numbers(self, column) -> tuple[np.ndarray, np.ndarray]:
-        """One column of both tables as float64, missing cells as NaN."""
-        return (
-            as_numbers(self.real[column], f"column {column!r} of real"),
-            as_numbers(self.synthetic[column], f"column {column!r} of synthetic"),
-        )
+    @property
+    def real(self) -> pd.DataFrame:
+        """The real table."""
+        return self.tables[0]
 
-    def codes(self, column) -> tuple[np.ndarray, np.ndarray, int]:
-        """One column of both tables as codes of one common list of levels.
+    @property
+    def synthetic(self) -> pd.DataFrame:
+        """The synthetic table."""
+        return self.tables[1]
 
-        The levels are sorted, or in the order of the categories where both tables share them.
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each table."""
+        return [len(table) for table in self.tables]
+
+    def numbers(self, column) -> list[np.ndarray]:
+        """One column of each table as float64, missing cells as NaN."""
+        names = ("real", "synthetic", "holdout")
+        return [
+            as_numbers(table[column], f"column {column!r} of {name}")
+            for name, table in zip(names, self.tables, strict=False)
+        ]
+
+    def codes(self, column) -> tuple[list[np.ndarray], int]:
+        """One column of each table as codes of one common list of levels.
+
+        The levels are sorted, or in the order of the categories where all tables share them.
 
         Returns
         -------
-        real, synthetic : ndarray of int64
-            Codes ``0 .. n_levels - 1``; a missing cell is -1.
+        codes : list of ndarray of int64
+            One array a table: ``0 .. n_levels - 1``; a missing cell is -1.
         n_levels : int
         """
-        real, synthetic = self.real[column], self.synthetic[column]
-        if isinstance(real.dtype, pd.CategoricalDtype) and real.dtype == synthetic.dtype:
-            synthetic = synthetic.cat.set_categories(real.cat.categories)
-            codes = [c.cat.codes.to_numpy(np.int64) for c in (real, synthetic)]
-            return *codes, len(real.cat.categories)
-        if not _comparable_as_they_are(real.dtype, synthetic.dtype):
-            real, synthetic = real.astype(object), synthetic.astype(object)
-        cells = pd.concat([real, synthetic], ignore_index=True)
+        parts = [table[column] for table in self.tables]
+        first = parts[0].dtype
+        if isinstance(first, pd.CategoricalDtype) and all(p.dtype == first for p in parts):
+            levels = first.categories
+            parts = [part.cat.set_categories(levels) for part in parts]
+            return [part.cat.codes.to_numpy(np.int64) for part in parts], len(levels)
+        if not all(_comparable_as_they_are(first, part.dtype) for part in parts):
+            parts = [part.astype(object) for part in parts]
+        cells = pd.concat(parts, ignore_index=True)
         with _comparing(column):
             codes, levels = pd.factorize(cells)
         order = _sorted_order(levels)
         ranks = np.empty(len(levels) + 1, dtype=np.int64)
         ranks[order] = np.arange(len(levels))
         ranks[-1] = -1
-        codes = ranks[codes]
-        return codes[: len(self.real)], codes[len(self.real) :], len(levels)
+        return np.split(ranks[codes], np.cumsum(self.sizes)[:-1]), len(levels)
+
+    def matrices(self, columns: Iterable | None = None) -> list[np.ndarray]:
+        """Each table as float64: numbers as they are, levels as codes, missing cells as NaN."""
+        parts = []
+        for column in self.real.columns if columns is None else columns:
+            if column in self.numerical:
+                parts.append(self.numbers(column))
+            else:
+                codes = self.codes(column)[0]
+                parts.append([np.where(c < 0, np.nan, c) for c in codes])
+        return [np.column_stack(table) for table in zip(*parts, strict=True)]
 
     def level_counts(self, column) -> tuple[dict, dict]:
         """Rows of either table that hold each level of a column; missing cells are left out."""
@@ -143,7 +164,8 @@ def as_numbers(column: pd.Series, where: str) -> np.ndarray:
         ) from error
 
 
-def _as_frame(table, name: str) -> pd.DataFrame:
+def as_frame(table, name: str) -> pd.DataFrame:
+    """Check that a table has rows and columns of different names; arrays become frames."""
     if not isinstance(table, pd.DataFrame):
         if np.ndim(table) != 2:
             raise TypeError(
@@ -156,6 +178,19 @@ def _as_frame(table, name: str) -> pd.DataFrame:
         repeated = list(table.columns[table.columns.duplicated()].unique())
         raise ValueError(f"{name} has duplicate column names: {repeated}.")
     return table
+
+
+def _with_columns_of(real: pd.DataFrame, table, name: str) -> pd.DataFrame:
+    table = as_frame(table, name)
+    if table.columns.equals(real.columns):
+        return table
+    missing = [c for c in real.columns if c not in table.columns]
+    extra = [c for c in table.columns if c not in real.columns]
+    if missing or extra:
+        raise ValueError(
+            f"real and {name} must have the same columns: {name} lacks {missing} and adds {extra}."
+        )
+    return table[real.columns]
 
 
 def _comparable_as_they_are(real, synthetic) -> bool:

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from ._result import MetricResult
-from ._tables import TablePair
+from ._tables import Tables
 
 # SDMetrics rounds to this many decimals so that differences in the last bit count as ties.
 _DECIMALS = 14
 _N_BINS = 4096
 
 
-def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) -> MetricResult:
+def column_shapes(
+    real, synthetic, *, holdout=None, discrete_columns: Iterable | None = None
+) -> MetricResult:
     """Score how well the distribution of every single column is reproduced.
 
     A numerical column scores one minus the Kolmogorov-Smirnov statistic, the largest distance
@@ -28,6 +30,9 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
     ----------
     real, synthetic : DataFrame or 2-d array
         Tables with the same columns (in any order) and any numbers of rows.
+    holdout : DataFrame or 2-d array, optional
+        Real rows that the synthesizer never saw. Scored as if they were synthetic, they give the
+        ``oracle``: what to expect of a perfect synthesizer at that number of rows.
     discrete_columns : iterable of labels, optional
         Columns to treat as discrete whatever their dtype, such as integer codes. By default
         numbers, dates and durations are numerical, and everything else is discrete.
@@ -50,7 +55,7 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
     the rest: shuffling every column on its own leaves this score at 1.
 
     A real sample does not score 1 either. The expected error of a sample of *n* rows falls as
-    1/sqrt(n); compare with a real holdout scored as if it were synthetic.
+    1/sqrt(n); that is what `holdout` is for.
 
     References
     ----------
@@ -71,7 +76,7 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
     0    age     ks   0.75
     1    sex     tv   0.75
     """
-    pair = TablePair.of(real, synthetic, discrete_columns)
+    pair = Tables.of(real, synthetic, discrete_columns=discrete_columns)
     numerical = set(pair.numerical)
     rows = [
         (column, "ks", _ks_complement(*pair.numbers(column)))
@@ -80,7 +85,10 @@ def column_shapes(real, synthetic, *, discrete_columns: Iterable | None = None) 
         for column in pair.real.columns
     ]
     details = pd.DataFrame(rows, columns=["column", "metric", "score"])
-    return MetricResult("column shapes", float(details["score"].mean()), details)
+    oracle = None
+    if holdout is not None:
+        oracle = column_shapes(real, holdout, discrete_columns=discrete_columns).value
+    return MetricResult("column shapes", float(details["score"].mean()), details, oracle)
 
 
 def _ks_complement(real: np.ndarray, synthetic: np.ndarray) -> float:

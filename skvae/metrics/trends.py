@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ._result import MetricResult
-from ._tables import TablePair
+from ._tables import Tables
 
 _N_BINS = 10
 # Below this many cells a contingency table is counted densely, above it by its occupied cells.
@@ -19,7 +19,12 @@ _ZERO_VARIANCE = 1e-13
 
 
 def pair_trends(
-    real, synthetic, *, bins: str = "own", discrete_columns: Iterable | None = None
+    real,
+    synthetic,
+    *,
+    bins: str = "own",
+    holdout=None,
+    discrete_columns: Iterable | None = None,
 ) -> MetricResult:
     """Score how well the dependence between every two columns is reproduced.
 
@@ -37,6 +42,9 @@ def pair_trends(
         by its own range; one new maximum in the synthetic table then moves all its bins. With
         "real" both are cut at the edges of the real table; this is the figure to look at when
         columns have long tails.
+    holdout : DataFrame or 2-d array, optional
+        Real rows that the synthesizer never saw. Scored as if they were synthetic, they give the
+        ``oracle``: what to expect of a perfect synthesizer at that number of rows.
     discrete_columns : iterable of labels, optional
         Columns to treat as discrete whatever their dtype, such as integer codes. By default
         numbers, dates and durations are numerical, and everything else is discrete.
@@ -63,7 +71,7 @@ def pair_trends(
     in with the column's maximum with ``bins="own"``, as in SDMetrics.
 
     Independent columns already score well, as most pairs hardly depend on each other: on census
-    data shuffling every column on its own scores .93. Compare with a real holdout.
+    data shuffling every column on its own scores .93. Compare with the oracle.
 
     References
     ----------
@@ -87,7 +95,7 @@ def pair_trends(
     """
     if bins not in ("own", "real"):
         raise ValueError(f'bins must be "own" or "real", not {bins!r}.')
-    pair = TablePair.of(real, synthetic, discrete_columns)
+    pair = Tables.of(real, synthetic, discrete_columns=discrete_columns)
     if pair.real.shape[1] < 2:
         raise ValueError("pair_trends needs tables of at least two columns.")
 
@@ -114,7 +122,10 @@ def pair_trends(
             rows.append((a, b, "contingency", np.nan, np.nan, score))
     names = ["column_1", "column_2", "metric", "real", "synthetic", "score"]
     details = pd.DataFrame(rows, columns=names)
-    return MetricResult("pair trends", float(details["score"].mean()), details)
+    oracle = None
+    if holdout is not None:
+        oracle = pair_trends(real, holdout, bins=bins, discrete_columns=discrete_columns).value
+    return MetricResult("pair trends", float(details["score"].mean()), details, oracle)
 
 
 def _finite(cells: np.ndarray) -> np.ndarray:
@@ -154,10 +165,9 @@ def _correlations(columns: np.ndarray) -> np.ndarray:
     return np.clip(covariance / np.sqrt(variance * variance.T), -1.0, 1.0)
 
 
-def _levels_of_codes(real: np.ndarray, synthetic: np.ndarray, n_levels: int) -> tuple:
+def _levels_of_codes(tables: list[np.ndarray], n_levels: int) -> tuple:
     """Codes with the missing cells as one more level."""
-    real, synthetic = (np.where(codes < 0, n_levels, codes) for codes in (real, synthetic))
-    return real, synthetic, n_levels + 1
+    return *(np.where(codes < 0, n_levels, codes) for codes in tables), n_levels + 1
 
 
 def _levels_of_numbers(real: np.ndarray, synthetic: np.ndarray, *, shared: bool) -> tuple:
