@@ -54,7 +54,8 @@ def test_modes_of_mixtures_may_leave_the_range_but_not_the_dtype(table):
     places = np.array([[-1.0] * 4, [1.0] * 4])
     rows = transformer.decode(codes, places, np.random.default_rng(0))
     assert rows["size"].max() > table["size"].max()
-    assert rows["pixel"].tolist() == [0, 255]
+    # Wrapping around would make the larger place the smaller number.
+    assert rows["pixel"].is_monotonic_increasing
 
 
 @pytest.mark.parametrize("encoding", ["quantile", "mixture"])
