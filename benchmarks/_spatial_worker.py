@@ -109,8 +109,8 @@ def aestetik(adata, n_domains, seed):
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     import numpy as np
-    import scanpy
     from aestetik import AESTETIK
+    from aestetik.utils.utils_transcriptomics import preprocess_adata
 
     # It writes checkpoints and logs into the current folder.
     os.chdir(os.environ.get("TMPDIR", "/tmp"))
@@ -127,15 +127,13 @@ def aestetik(adata, n_domains, seed):
         adata.obsm["X_pca_morphology"] = np.asarray(adata.obsm["X_image"])
 
     def fit():
-        # The steps of its preprocess_adata; its choice of genes has been made in these files.
         if _whole(adata.X):
-            scanpy.pp.filter_genes(adata, min_cells=10)
-            scanpy.pp.normalize_total(adata, target_sum=1e4)
-            scanpy.pp.log1p(adata)
-            scanpy.pp.scale(adata, max_value=10)
-        scanpy.pp.pca(adata, n_comps=15)
-        adata.obsm["X_pca_transcriptomics"] = adata.obsm["X_pca"]
-        adata.obsm.setdefault("X_pca_morphology", adata.obsm["X_pca"])
+            found = preprocess_adata(adata).obsm["X_pca"]
+        else:
+            found = _pca(adata.X, 15)
+        adata.obsm["X_pca_transcriptomics"] = found
+        if not with_image:
+            adata.obsm["X_pca_morphology"] = found  # it wants one, whatever its weight
         return model.fit(adata).labels_.astype(int)
 
     return Method(fit)

