@@ -363,6 +363,9 @@ class _Unpacker:
         if decimal:
             width, precision, scale = (int(part) for part in decimal.groups())
             return pd.ArrowDtype(getattr(pa, f"decimal{width}")(precision, scale))
+        zoned = re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", content)
+        if zoned:
+            return pd.ArrowDtype(pa.timestamp(*zoned.groups()))
         return pd.ArrowDtype(pa.type_for_alias(content))
 
     def _index(self, content, whole):

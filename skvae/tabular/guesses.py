@@ -102,7 +102,7 @@ def guess_strings(name, present: pd.Series) -> str | None:
         return "name"
     words = probe.astype(object).str.count(r"\s+") + 1
     lengths = probe.astype(object).str.len()
-    return "text" if words.mean() >= 3 and lengths.mean() >= 20 else None
+    return "text" if words.mean() >= 5 and lengths.mean() >= 25 else None
 
 
 def guess_date_format(present: pd.Series) -> str | None:
@@ -115,7 +115,7 @@ def guess_date_format(present: pd.Series) -> str | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of days that stand where it expects months
-        month_first = guess_datetime_format(first)
+        month_first = guess_datetime_format(str(first))
     if month_first is None or not re.search("%[mbB]", month_first) or "%z" in month_first:
         return None
     day_first = month_first.translate(str.maketrans("dm", "md"))
@@ -138,7 +138,7 @@ def _looks_like_keys(values: np.ndarray) -> bool:
     if find_numbered(values) is not None:
         return True
     alphabets = find_alphabets(values, 1)
-    if alphabets is None:
+    if alphabets is None or any(characters.isspace() for characters, _ in alphabets):
         return False
     return any(set("0123456789") & set(wide) for _, wide in alphabets)
 

@@ -247,7 +247,7 @@ class IdentifierEncoder(MadeEncoder):
             self.numbers_ = _range_of(inside, (0, 10**MOST_DIGITS))
         if self.alphabets_ is None and around is None:
             self.prefix_ = f"{self.schema.name}_"
-            self.numbers_ = NumberRange(10**8, 10**9, 1, (0, 10**MOST_DIGITS))
+            self.numbers_ = NumberRange(10**8, 10**9 - 1, 1, (0, 10**MOST_DIGITS))
 
     def _limits(self) -> tuple[int, int]:
         """Return the least and the largest whole number that the dtype holds exactly."""

@@ -324,8 +324,7 @@ def _rank_in(knots: np.ndarray, values: np.ndarray, side: str = "middle") -> np.
     lower = np.clip(left - 1, 0, max(last - 1, 0))
     upper = np.minimum(lower + 1, last)
     width = knots[upper] - knots[lower]
-    share = np.divide(
-        values - knots[lower], width, out=np.zeros(len(values)), where=width > 0
-    ).clip(0, 1)
+    inside = np.clip(values - knots[lower], 0, width)  # widths may be tiny beside the numbers
+    share = np.divide(inside, width, out=np.zeros(len(values)), where=width > 0)
     tied = {"left": left, "right": right - 1, "middle": (left + right - 1) / 2}[side]
     return np.where(right > left, tied, lower + share)

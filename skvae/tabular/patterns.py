@@ -53,8 +53,6 @@ def find_alphabets(values: np.ndarray, min_rows: int) -> list[tuple[str, str]] |
     places = []
     for place in range(length):
         found, counts = np.unique(letters[:, place], return_counts=True)
-        if any(character.isspace() for character in found):
-            return None
         places.append(_alphabet("".join(found), int(counts.min()) >= min_rows))
     return places
 
@@ -150,7 +148,9 @@ class NumberRange:
             stop = min(start + n_numbers, most + 1)
             return np.arange(start, max(start, stop), dtype=dtype)
         high = min(self.high * 10**level, most)
-        low = min(max(self.low * (10**level if self.low < 0 else 1), least), high // 10)
+        low = max(self.low * (10**level if self.low < 0 else 1), least)
+        if low >= high:  # what was seen is beyond the dtype made here
+            low = high // 10
         return rng.integers(low, high, size=n_numbers, dtype=dtype, endpoint=True)
 
 
