@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
-from skvae.spatial import Neighbourhoods, SpatialConsensus, choose_n_clusters, fit_from_labels
+from skvae.spatial import SpatialConsensus, fit_from_labels
 from skvae.spatial.annotated import annotate, is_annotated, read_annotated, read_totals
-from skvae.spatial.checks import check_morphology
-from skvae.spatial.inputs import fit_expression_pca, fit_pca, reduce_expression, split_columns
+from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer
+from skvae.spatial.inputs import SpotReader, Spots, split_columns
 from skvae.spatial.student import RingView
+from skvae.spatial.teaching import check_teaching_params, teach
+from skvae.spatial.views import check_network_params, check_places, make_view, network_spec
+from skvae.spatial.windows import WindowView
 from skvae.training import CallbackList, TrainingConfig
 
 # Spots, spread evenly, that the student and its mixture learn from.
 MAX_STUDENT_SPOTS = 40_000
-# Share of the steps over which the learning rate rises.
-WARMUP_SHARE = 0.3
-
 _ROUTED = {"coordinates": True, "morphology": True, "slide": True}
-
-
-class _Spots(NamedTuple):
-    """Spots as the consensus takes them: components, image features and neighbourhoods."""
-
-    X: np.ndarray
-    morphology: np.ndarray | None
-    around: Neighbourhoods
 
 
 class AEStetikClusterer(
@@ -47,13 +38,17 @@ class AEStetikClusterer(
     a linear map, reconstructs expression and image, and is drawn to the domains by triplets. Its
     latents are the embedding. Both go on to new slices, under the same label ids.
 
+    ``from_preset("paper")`` is AESTETIK [1]_ itself: its windows, network, labels to learn from,
+    training and clustering.
+
     Parameters
     ----------
     n_clusters : int or None, default=7
-        Number of domains. None chooses it where several clusterings agree, which is a hint, not a
-        measurement (``skvae.spatial.choose_n_clusters``).
+        Number of domains. None leaves a ``clusterer`` its own number; where that has none, it is
+        chosen where several clusterings agree, which is a hint, not a measurement
+        (``skvae.spatial.choose_n_clusters``).
     n_components : int, default=16
-        Size of the embedding; no more than there are features.
+        Size of the embedding; with rings, no more than there are features.
     coordinates_columns : sequence of str or int, default=None
         Columns of X, two or three, that are coordinates and not features. So one table carries
         everything through any pipeline.
@@ -62,12 +57,49 @@ class AEStetikClusterer(
     use_morphology : {"auto"} or bool, default="auto"
         Whether image features are joined to the others; ``"auto"`` if they vary over the tissue
         about as slowly as the expression.
-    refine : bool, default=True
-        Whether neighbours vote on the domains.
+    clusterer : None, "leiden", "bgm" or clusterer, default=None
+        What finds the domains. None is the consensus; anything else clusters the embedding: a
+        clusterer or mixture of scikit-learn, of which a clone is fitted, the Leiden algorithm
+        (``skvae.spatial.leiden``, ``pip install 'skvae[leiden]'``) or the Bayesian tied mixture of
+        the paper. The clone's ``n_clusters``, or else ``n_components``, is set to ``n_clusters``,
+        and its ``random_state``, if None, to a seed. New spots are put into domains by its
+        ``predict_proba`` or ``predict``, or by the nearest spot of the fit where it has neither.
+        Its noise, labels below 0, stays -1.
+    refine : bool or "confident", default=True
+        Whether neighbours vote on the domains. ``"confident"``, for a ``clusterer``: the 10
+        nearest whose posterior is above .9, as in the paper.
+    pseudo_labels : {"consensus", "clusterer"}, default="consensus"
+        What the network learns from: the consensus, or labels of each modality by itself, from
+        ``clusterer`` and without regard to space, as in the paper. There is no consensus then.
+    neighbourhood : {"rings", "window", "paper_window"}, default="rings"
+        What the network sees of the tissue around a spot: means over rings; or, on square and
+        hexagonal lattices, a window of cells, by the convolutions of the paper
+        (``skvae.models.WindowAutoencoder``), which take a hundred times as long. In the paper's
+        own windows every second cell of a hexagonal lattice is empty and filled with the window's
+        median, and each feature is brought to [0, 1]; ``"window"`` leaves no cell of the lattice
+        out and masks missing spots. Only rings are the same for a slice that is turned.
+    window_size : int, default=7
+        Cells along a side of the window, odd.
+    hidden_layer_sizes : sequence of int, default=(64,)
+        Widths of the hidden layers of the encoder; those of the decoder in reverse. For windows
+        one number, the channels between the convolutions.
+    likelihood : {"gaussian", "laplace"}, default="gaussian"
+        What the reconstruction is measured by, each of a fixed scale: the mean squared or the mean
+        absolute error.
+    triplet_weight : float, default=0.3
+        Weight of the triplets, which draw spots of one label together, to one of the
+        reconstruction.
+    contrast_weight : float, default=0.0
+        Weight of a contrast (InfoNCE) that draws neighbours together; with rings only.
+    modality_weights : (float, float), default=(1.0, 1.0)
+        Weights of expression and image in reconstruction and triplets. Labels that both share
+        count with that of expression.
+    model_params : dict, default=None
+        More parameters of the network, ``skvae.models.SpatialStudent`` or ``WindowAutoencoder``.
     n_repeats : int or None, default=None
-        Mixtures on each projection. None: 3, and 10 below 1,000 spots.
+        Mixtures on each projection. None: 1, and 3 below 1,000 spots.
     max_steps : int, default=300
-        Training steps of the student.
+        Training steps of the network.
     batch_size : int, default=256
         Spots in a step.
     learning_rate : float, default=0.0025
@@ -84,15 +116,18 @@ class AEStetikClusterer(
     Attributes
     ----------
     labels_ : int64 ndarray of shape (n_spots,)
-        Domain of each spot, from 0, in the order of their sizes.
+        Domain of each spot, from 0, in the order of their sizes; -1 for noise of ``clusterer``.
     embedding_ : float64 ndarray of shape (n_spots, n_components)
-        Latents of the student.
-    agreement_ : float
-        Mean adjusted Rand index between the mixtures: a sign of quality that needs no labels.
+        Latents of the network.
+    agreement_ : float or None
+        Mean adjusted Rand index between the mixtures: a sign of quality that needs no labels. None
+        without a consensus.
     n_clusters_ : int
         Number of domains.
-    consensus_ : SpatialConsensus
-        What labels spots.
+    consensus_ : SpatialConsensus or None
+        What the network learnt from, and without a ``clusterer`` what labels spots.
+    clusterer_ : clusterer or None
+        The fitted clone.
     mixture_ : TiedMixture
         A mixture of the domains on the embedding, for ``score``.
     expression_pca_ : CountsPCA, PCA or None
@@ -100,10 +135,10 @@ class AEStetikClusterer(
         none. None where features are used as they are.
     morphology_pca_ : PCA or None
         The same for more than 50 image features.
-    model_ : SpatialStudent
+    model_ : SpatialStudent or WindowAutoencoder
         The torch module, in eval mode.
     history_ : DataFrame of shape (n_epochs, ...)
-        Loss of the student and its terms, epoch by epoch.
+        Loss of the network and its terms, epoch by epoch.
     loss_curve_ : list of float
         Loss of each epoch.
     n_iter_ : int
@@ -120,6 +155,10 @@ class AEStetikClusterer(
     Notes
     -----
     Without coordinates spots have no neighbours, and this clusters them one by one.
+
+    Where AESTETIK leaves things to chance the preset does not: the embedding is one pass without
+    dropout, where there it is the mean of 1,000 with, and features of new slices are scaled as
+    those of the first. One hundred steps are its hundred epochs for up to 8,192 spots.
 
     With scikit-learn's metadata routing enabled, pipelines and searches hand ``coordinates``,
     ``morphology`` and ``slide`` on by themselves. Folds that split a slide at random tear its
@@ -148,7 +187,17 @@ class AEStetikClusterer(
         "coordinates_columns": ["array-like", None],
         "morphology_columns": ["array-like", None],
         "use_morphology": ["boolean", StrOptions({"auto"})],
-        "refine": ["boolean"],
+        "clusterer": [StrOptions({"bgm", "leiden"}), HasMethods("fit"), None],
+        "refine": ["boolean", StrOptions({"confident"})],
+        "pseudo_labels": [StrOptions({"consensus", "clusterer"})],
+        "neighbourhood": [StrOptions({"rings", "window", "paper_window"})],
+        "window_size": [Interval(Integral, 3, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "likelihood": [StrOptions({"gaussian", "laplace"})],
+        "triplet_weight": [Interval(Real, 0, None, closed="left")],
+        "contrast_weight": [Interval(Real, 0, None, closed="left")],
+        "modality_weights": ["array-like"],
+        "model_params": [dict, None],
         "n_repeats": [Interval(Integral, 1, None, closed="left"), None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -174,7 +223,17 @@ class AEStetikClusterer(
         coordinates_columns=None,
         morphology_columns=None,
         use_morphology="auto",
+        clusterer=None,
         refine=True,
+        pseudo_labels="consensus",
+        neighbourhood="rings",
+        window_size=7,
+        hidden_layer_sizes=(64,),
+        likelihood="gaussian",
+        triplet_weight=0.3,
+        contrast_weight=0.0,
+        modality_weights=(1.0, 1.0),
+        model_params=None,
         n_repeats=None,
         max_steps=300,
         batch_size=256,
@@ -189,7 +248,17 @@ class AEStetikClusterer(
         self.coordinates_columns = coordinates_columns
         self.morphology_columns = morphology_columns
         self.use_morphology = use_morphology
+        self.clusterer = clusterer
         self.refine = refine
+        self.pseudo_labels = pseudo_labels
+        self.neighbourhood = neighbourhood
+        self.window_size = window_size
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.likelihood = likelihood
+        self.triplet_weight = triplet_weight
+        self.contrast_weight = contrast_weight
+        self.modality_weights = modality_weights
+        self.model_params = model_params
         self.n_repeats = n_repeats
         self.max_steps = max_steps
         self.batch_size = batch_size
@@ -241,29 +310,33 @@ class AEStetikClusterer(
         return self
 
     def _fit(self, X, coordinates, morphology, slide) -> None:
+        params = self.get_params(deep=False)
+        check_teaching_params(params)
+        check_network_params(params)
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
-        seeds = rng.randint(2**31 - 1, size=4)
+        seeds = [int(seed) for seed in rng.randint(2**31 - 1, size=5)]
         spots = self._read(X, coordinates, morphology, slide, reset=True)
-        self.n_clusters_ = self.n_clusters
-        if self.n_clusters is None:
-            choice_rng = np.random.RandomState(seeds[0])
-            self.n_clusters_ = choose_n_clusters(spots.X, spots.around, choice_rng).n_clusters
-        self.consensus_ = SpatialConsensus(
-            self.n_clusters_,
-            refine=self.refine,
-            use_morphology=self.use_morphology,
-            n_repeats=self.n_repeats,
-            random_state=int(seeds[1]),
-        ).fit(spots.X, morphology=spots.morphology, neighbourhoods=spots.around)
-        self.labels_ = self.consensus_.labels_
-        self.agreement_ = self.consensus_.agreement_
-        view = self._view(spots)
+        check_places(spots.around, self._reader.is_spatial, self.neighbourhood)
         chosen = spots.around.spread_sample(MAX_STUDENT_SPOTS, np.random.RandomState(seeds[2]))
-        model = self._learn(view, chosen, int(seeds[3]), device)
+        labels, self._source = teach(spots, chosen, params, seeds)
+        view = self._view(spots)
+        model = self._learn(view, labels, chosen, seeds[3], device)
         self.embedding_ = view.embed(model)
+        if self.clusterer is None:
+            self._domains, self.labels_ = None, labels
+            self.n_clusters_ = self._source.n_clusters
+        else:
+            self._domains = EmbeddingDomains(
+                make_clusterer(self.clusterer, self.n_clusters, np.random.RandomState(seeds[4])),
+                self.refine,
+                self._source.width_factor_,
+            )
+            self.labels_ = labels_of(self._domains.fit(self.embedding_, chosen, spots.around))
+            self.n_clusters_ = self._domains.n_clusters
+        known = chosen[self.labels_[chosen] >= 0]
         self.mixture_ = fit_from_labels(
-            self.embedding_[chosen], self.labels_[chosen], self.n_clusters_
+            self.embedding_[known], self.labels_[known], self.n_clusters_
         )
         self.model_ = model
 
@@ -296,9 +369,9 @@ class AEStetikClusterer(
         labels : int64 ndarray of shape (n_spots,)
             With the ids of ``labels_``.
         """
-        return self.predict_proba(
-            X, coordinates=coordinates, morphology=morphology, slide=slide
-        ).argmax(axis=1)
+        return labels_of(
+            self.predict_proba(X, coordinates=coordinates, morphology=morphology, slide=slide)
+        )
 
     def predict_proba(self, X, *, coordinates=None, morphology=None, slide=None):
         """Return the probabilities of the domains; parameters are those of ``fit``.
@@ -306,7 +379,7 @@ class AEStetikClusterer(
         Returns
         -------
         proba : ndarray of shape (n_spots, n_clusters)
-            With ``refine``, shares of the vote.
+            With ``refine``, shares of the vote. Rows of noise are 0.
         """
         check_is_fitted(self)
         return self._proba(self._read(X, coordinates, morphology, slide, reset=False))
@@ -342,7 +415,8 @@ class AEStetikClusterer(
         Parameters
         ----------
         adata : AnnData
-            The spots; it is changed: ``obs[key]``, ``obsm["X_<key>"]`` and ``obsm["<key>_proba"]``.
+            The spots; it is changed: ``obs[key]``, where noise is missing, ``obsm["X_<key>"]`` and
+            ``obsm["<key>_proba"]``.
         key : str, default="aestetik"
             The name.
 
@@ -353,11 +427,36 @@ class AEStetikClusterer(
         """
         check_is_fitted(self)
         spots = self._read(adata, None, None, None, reset=False)
-        proba = self._proba(spots)
         Z = self._view(spots).embed(self.model_)
-        return annotate(adata, proba.argmax(axis=1), Z, proba, key=key)
+        proba = self._proba(spots, Z)
+        return annotate(adata, labels_of(proba), Z, proba, key=key)
 
-    def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> _Spots:
+    @property
+    def consensus_(self):
+        """What the network learnt from, or None."""
+        return self._source if isinstance(self._source, SpatialConsensus) else None
+
+    @property
+    def agreement_(self):
+        """Mean adjusted Rand index between the mixtures of the consensus, or None."""
+        return getattr(self.consensus_, "agreement_", None)
+
+    @property
+    def clusterer_(self):
+        """The fitted clone of ``clusterer``, or None."""
+        return getattr(self._domains, "clusterer", None)
+
+    @property
+    def expression_pca_(self):
+        """What X is reduced by, or None."""
+        return self._reader.expression_pca
+
+    @property
+    def morphology_pca_(self):
+        """What image features are reduced by, or None."""
+        return self._reader.morphology_pca
+
+    def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> Spots:
         """Check what was passed, and reduce it to components."""
         total = None
         if is_annotated(X):
@@ -378,91 +477,58 @@ class AEStetikClusterer(
             {"coordinates": self.coordinates_columns, "morphology": self.morphology_columns},
             {"coordinates": coordinates, "morphology": morphology},
         )
-        n_spots, morphology = X.shape[0], parts["morphology"]
-        if reset and n_spots < (self.n_clusters or 1):
-            raise ValueError(
-                f"n_samples={n_spots} should be >= n_clusters={self.n_clusters}: lower n_clusters "
-                "or pass more spots."
-            )
-        around = self._neighbourhoods(n_spots, parts["coordinates"], slide, reset)
-        if morphology is not None and self.use_morphology is not False:
-            morphology = check_morphology(morphology, n_spots)
-        else:
+        coordinates, morphology = parts["coordinates"], parts["morphology"]
+        if self.use_morphology is False:
             morphology = None
         if reset:
-            self.expression_pca_ = fit_expression_pca(X, total)
-            self.morphology_pca_ = None if morphology is None else fit_pca(morphology)
-        X = reduce_expression(X, self.expression_pca_, total)
-        if self.morphology_pca_ is not None and morphology is not None:
-            expected = self.morphology_pca_.n_features_in_
-            morphology = check_morphology(morphology, n_spots, expected)
-            morphology = self.morphology_pca_.transform(morphology)
-        return _Spots(X, morphology, around)
+            if X.shape[0] < (self.n_clusters or 1):
+                raise ValueError(
+                    f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}: lower "
+                    "n_clusters or pass more spots."
+                )
+            self._reader = SpotReader(X, morphology, coordinates is not None, total)
+        return self._reader.read(X, morphology, coordinates, slide, total)
 
-    def _neighbourhoods(self, n_spots: int, coordinates, slide, reset: bool) -> Neighbourhoods:
-        if reset:
-            self._is_spatial = coordinates is not None
-        elif self._is_spatial != (coordinates is not None):
-            raise ValueError(
-                "coordinates is missing: the domains were found with coordinates, pass those of "
-                "these spots, too."
-                if self._is_spatial
-                else "coordinates was given, but fit had none: fit with coordinates, or leave "
-                "them out."
-            )
-        if coordinates is None:
-            if slide is not None:
-                raise ValueError("slide was given without coordinates: pass coordinates, too.")
-            return Neighbourhoods.isolated(n_spots)
-        if len(coordinates) != n_spots:
-            raise ValueError(
-                f"coordinates has {len(coordinates)} rows, but X has {n_spots}: give one row per "
-                "spot, in the order of X."
-            )
-        return Neighbourhoods(coordinates, slide)
-
-    def _view(self, spots: _Spots) -> RingView:
+    def _view(self, spots: Spots) -> RingView | WindowView:
         """Return spots as the network sees them."""
-        features = self.consensus_.features(spots.X, spots.morphology)
-        return RingView(features, spots.around, self.consensus_.width_factor_)
+        features = self._source.features(spots.X, spots.morphology)
+        params = self.get_params(deep=False)
+        return make_view(features, spots.around, self._source.width_factor_, params)
 
-    def _proba(self, spots: _Spots) -> np.ndarray:
-        return self.consensus_.predict_proba(
-            spots.X, morphology=spots.morphology, neighbourhoods=spots.around
-        )
-
-    def _learn(self, view: RingView, chosen: np.ndarray, seed: int, device) -> torch.nn.Module:
-        """Train the network on the domains of the chosen spots."""
-        n_features = view.features.shape[1]
-        n_expression = self.consensus_.n_leading_
-        self._n_features_out = min(self.n_components, n_features)
-        arguments = {
-            "n_features": n_expression,
-            "latent_dim": self._n_features_out,
-            "n_morphology_features": n_features - n_expression,
-        }
-        model = self._build_model((view.network, arguments), seed)
+    def _learn(self, view, labels, chosen: np.ndarray, seed: int, device) -> torch.nn.Module:
+        """Train the network on the labels of the chosen spots."""
+        spec = network_spec(view, self._source.n_leading_, self.get_params(deep=False))
+        model = self._build_model(spec, seed)
         view.start(model, chosen)
         model = model.to(device)
         result = self._train(
             model,
-            view.batches(chosen, self.labels_[chosen]),
+            view.batches(model, chosen, labels[chosen]),
             lambda n_rows: self._training_config(view),
             n_rows=len(chosen),
             seed=seed,
             validation_fraction=None,
         )
+        model.hold(None)
         self._keep_history(result)
+        self._n_features_out = model.latent_dim
         return model.eval()
 
-    def _training_config(self, view: RingView) -> TrainingConfig:
+    def _training_config(self, view: RingView | WindowView) -> TrainingConfig:
         return TrainingConfig(
             **{
-                **view.training,
+                **view.training(self.max_steps),
                 "n_epochs": self.max_steps,  # passes are cut by the number of steps
                 "max_steps": self.max_steps,
                 "batch_size": self.batch_size,
                 "learning_rate": self.learning_rate,
-                "warmup_steps": round(WARMUP_SHARE * self.max_steps),
             }
         )
+
+    def _proba(self, spots: Spots, Z: np.ndarray | None = None) -> np.ndarray:
+        if self._domains is None:
+            return self._source.predict_proba(
+                spots.X, morphology=spots.morphology, neighbourhoods=spots.around
+            )
+        Z = self._view(spots).embed(self.model_) if Z is None else Z
+        return self._domains.proba(Z, spots.around)

@@ -3,15 +3,18 @@
 import pickle
 from types import SimpleNamespace
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import estimator_checks
@@ -39,7 +42,7 @@ UNCALLED_CHECKS = [
 def quick(n_clusters=4, **params):
     """Return a clusterer that fits a small slice in a fraction of a second."""
     small = {"n_repeats": 1, "max_steps": 20, "device": "cpu", "random_state": 0}
-    return AEStetikClusterer(n_clusters, **{**small, **params})
+    return AEStetikClusterer(**{"n_clusters": n_clusters, **small, **params})
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,26 @@ def annotated(one):
         obs=pd.DataFrame(index=range(len(one.counts))),
         obsm={"spatial": one.coordinates.copy(), "X_image": one.morphology.copy()},
     )
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        KMeans(),
+        MiniBatchKMeans(n_init=3),
+        GaussianMixture(covariance_type="tied"),
+        AgglomerativeClustering(),
+        DBSCAN(eps=0.7),
+        "bgm",
+        "leiden",
+    ],
+    ids=str,
+)
+def found(one, request):
+    if request.param == "leiden":
+        pytest.importorskip("igraph")
+    clusterer = quick(n_components=4, max_steps=150, clusterer=request.param)
+    return clusterer.fit(one.counts, coordinates=one.coordinates)
 
 
 class TestContract:
@@ -152,6 +175,19 @@ class TestDomains:
 
         assert nearest_mean(clusterer.embedding_) > nearest_mean(one.X) + 0.1
 
+    @pytest.mark.parametrize("flip", [1.0, -1.0])
+    @pytest.mark.parametrize("angle", [0.3, 2.0])
+    def test_a_turned_flipped_and_slightly_moved_slice_has_the_same_domains(
+        self, one, fitted, angle, flip
+    ):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        jitter = 0.01 * np.random.RandomState(0).uniform(-1, 1, size=one.coordinates.shape)
+        turned = 55.0 * (one.coordinates + jitter) * [flip, 1.0] @ turn + 1000.0
+        Z = fitted.transform(one.counts, coordinates=turned)
+        assert np.abs(Z - fitted.embedding_).max() < 0.06 * fitted.embedding_.std()
+        labels = fitted.predict(one.counts, coordinates=turned)
+        assert np.mean(labels == fitted.labels_) > 0.99
+
     def test_slides_are_kept_apart(self, tissue):
         # They lie over each other: as one slide, neighbours would be of another tissue.
         given = {"coordinates": tissue.coordinates, "slide": tissue.slide}
@@ -159,6 +195,219 @@ class TestDomains:
         first = tissue.slide == 0
         alone = clusterer.transform(tissue.counts[first], coordinates=tissue.coordinates[first])
         np.testing.assert_allclose(clusterer.embedding_[first], alone, atol=1e-5)
+
+
+class TestClusterer:
+    """Domains by a clusterer of the embedding."""
+
+    def test_any_finds_the_domains(self, one, found):
+        given, known = {"coordinates": one.coordinates}, found.labels_ >= 0
+        assert known.mean() > 0.7
+        teacher = found.consensus_.labels_
+        assert adjusted_rand_score(teacher[known], found.labels_[known]) > 0.6
+        sizes = np.bincount(found.labels_[known])
+        assert (np.diff(sizes) <= 0).all()
+        if isinstance(found.clusterer, DBSCAN):
+            assert not known.all()
+        else:
+            assert known.all()
+            assert len(sizes) == found.n_clusters_ == 4
+        np.testing.assert_array_equal(found.predict(one.counts, **given), found.labels_)
+        assert np.isfinite(found.score(one.counts, **given))
+
+    def test_new_spots_fall_mostly_where_the_consensus_puts_them(self, tissue, fitted, found):
+        rows = tissue.slide == 1
+        X, given = tissue.counts[rows], {"coordinates": tissue.coordinates[rows]}
+        labels, proba = found.predict(X, **given), found.predict_proba(X, **given)
+        known = labels >= 0
+        assert adjusted_rand_score(fitted.predict(X, **given)[known], labels[known]) > 0.45
+        np.testing.assert_allclose(proba.sum(axis=1), known)
+
+    @pytest.mark.parametrize("keeper", [joblib, skvae])
+    def test_they_are_kept_with_it(self, one, found, keeper, tmp_path):
+        write = joblib.dump if keeper is joblib else skvae.save
+        write(found, tmp_path / "domains")
+        again = keeper.load(tmp_path / "domains")
+        labels = again.predict(one.counts, coordinates=one.coordinates)
+        np.testing.assert_array_equal(labels, found.labels_)
+
+    def test_noise_is_missing_in_an_annotated_table(self, one, found):
+        adata = annotated(one)
+        found.annotate(adata)
+        noise = found.labels_ < 0
+        np.testing.assert_array_equal(adata.obs["aestetik"].isna(), noise)
+        np.testing.assert_array_equal(
+            adata.obs["aestetik"][~noise].astype(int), found.labels_[~noise]
+        )
+
+    def test_the_one_given_is_not_touched_and_takes_the_number_of_domains_and_a_seed(self, one):
+        mine = KMeans(2)
+        clusterer = quick(3, clusterer=mine).fit(one.X)
+        assert not hasattr(mine, "labels_")
+        assert clusterer.clusterer_.n_clusters == clusterer.n_clusters_ == 3
+        np.testing.assert_array_equal(clone(clusterer).fit(one.X).labels_, clusterer.labels_)
+        clusterer.set_params(n_clusters=None).fit(one.X)
+        assert clusterer.clusterer_.n_clusters == clusterer.n_clusters_ == 2
+        assert clusterer.consensus_.n_clusters == 2
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"clusterer": KMeans}, "an instance .* instead of a class"),
+            ({"clusterer": "louvain"}, "'clusterer' parameter"),
+            ({"pseudo_labels": "clusterer"}, "pseudo_labels='clusterer' needs a clusterer"),
+            ({"refine": "confident"}, "refine='confident' needs a clusterer"),
+            ({"clusterer": DBSCAN(eps=1e-9)}, "all 600 spots noise"),
+        ],
+    )
+    def test_what_cannot_work_is_refused(self, one, params, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            quick(**params).fit(one.X, coordinates=one.coordinates)
+
+
+class TestNetwork:
+    """What the parameters of the network do."""
+
+    def fitted(self, one, *, neighbourhood="rings", **params):
+        small = {"rings": {}, "window": {"max_steps": 4, "window_size": 3}}[neighbourhood]
+        clusterer = quick(neighbourhood=neighbourhood, **{**small, **params})
+        return clusterer.fit(one.X, coordinates=one.coordinates, morphology=one.morphology)
+
+    @pytest.mark.parametrize("neighbourhood", ["rings", "window"])
+    def test_likelihoods_are_the_errors_of_the_reconstruction(self, one, neighbourhood):
+        plain, laplace = (
+            self.fitted(one, neighbourhood=neighbourhood, likelihood=likelihood)
+            for likelihood in ("gaussian", "laplace")
+        )
+        assert (plain.model_.reconstruction, laplace.model_.reconstruction) == ("mse", "l1")
+        assert np.abs(plain.embedding_ - laplace.embedding_).max() > 1e-3
+
+    @pytest.mark.parametrize("neighbourhood", ["rings", "window"])
+    def test_weights_are_those_of_the_terms(self, one, neighbourhood):
+        clusterer = self.fitted(
+            one,
+            neighbourhood=neighbourhood,
+            use_morphology=True,
+            triplet_weight=0.5,
+            modality_weights=(2.0, 3.0),
+        )
+        log = clusterer.history_.iloc[0]
+        expected = (
+            2.0 * log["reconstruction_expression"]
+            + 3.0 * log["reconstruction_morphology"]
+            + 0.5 * 2.0 * log["triplet_expression"]
+        )
+        assert log["loss"] == pytest.approx(expected, rel=1e-5)
+
+    def test_triplets_draw_domains_together(self, one):
+        def spread(triplet_weight):
+            found = self.fitted(one, triplet_weight=triplet_weight, max_steps=100)
+            Z, labels = found.embedding_, found.labels_
+            return np.sqrt(np.mean([Z[labels == k].var(axis=0).sum() for k in range(4)])) / Z.std()
+
+        assert spread(3.0) < 0.7 * spread(0.0)
+
+    def test_contrast_draws_neighbours_together(self, one):
+        def far(contrast_weight):
+            found = self.fitted(
+                one, contrast_weight=contrast_weight, triplet_weight=0.0, max_steps=100
+            )
+            Z = found.embedding_ / np.linalg.norm(found.embedding_, axis=1, keepdims=True)
+            near = Neighbourhoods(one.coordinates).nearest(1)[:, 0]
+            return np.mean(np.sum(Z * Z[near], axis=1)) - np.mean(Z @ Z.T)
+
+        assert far(1.0) > 1.2 * far(0.0)
+
+    def test_hidden_layers_and_more_parameters_of_the_network_are_the_users(self, one):
+        found = self.fitted(one, hidden_layer_sizes=(8, 5), model_params={"margin": 2.0})
+        widths = [layer.out_features for layer in found.model_.encoder if hasattr(layer, "weight")]
+        assert widths == [8, 5, found.embedding_.shape[1]]
+        assert found.model_.margin == 2.0
+        window = self.fitted(
+            one,
+            neighbourhood="window",
+            hidden_layer_sizes=[6],
+            model_params={"n_encoders": 2, "kernel_size": 2, "dropout": 0.1},
+        )
+        assert window.model_.encoder.layers[0].out_channels == 12
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"modality_weights": (1.0,)}, r"modality_weights=\(1.0,\), expected two numbers"),
+            ({"modality_weights": (0.0, 0.0)}, "modality_weights are both 0"),
+            ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes must be whole numbers.*\(0,\)"),
+            ({"model_params": {"margins": 1}}, r"'margins'.*SpatialStudent.*mean 'margin'"),
+            ({"model_params": {"latent_dim": 1}}, r"'latent_dim'.*follows from"),
+            ({"likelihood": "l1"}, "'likelihood' parameter"),
+            ({"triplet_weight": -1.0}, "'triplet_weight' parameter"),
+        ],
+    )
+    def test_impossible_ones_are_named(self, one, params, message):
+        with pytest.raises(ValueError, match=message):
+            self.fitted(one, **params)
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"window_size": 4}, "window_size=4, expected an odd number"),
+            ({"window_size": 1}, "'window_size' parameter"),
+            ({"hidden_layer_sizes": (4, 4)}, "expected one number for windows"),
+            ({"contrast_weight": 1.0}, "contrast_weight=1.0 goes with neighbourhood='rings'"),
+        ],
+    )
+    def test_what_windows_cannot_do_is_named(self, one, params, message):
+        with pytest.raises(ValueError, match=message):
+            self.fitted(one, neighbourhood="window", **params)
+
+
+class TestWindows:
+    """The window of lattice cells as neighbourhood."""
+
+    def quick(self, **params):
+        small = {"max_steps": 4, "window_size": 3, "hidden_layer_sizes": (8,)}
+        return quick(neighbourhood="window", **{**small, **params})
+
+    @pytest.mark.parametrize("lattice", ["hex", "square"])
+    def test_they_learn_the_domains(self, lattice):
+        tissue = make_spatial_domains(400, 3, lattice=lattice, signal=1.5, random_state=0)
+        X, given = CountsPCA(10).fit_transform(tissue.counts), {"coordinates": tissue.coordinates}
+        clusterer = self.quick(
+            n_clusters=3, max_steps=60, hidden_layer_sizes=(16,), clusterer=KMeans(), refine=False
+        ).fit(X, **given)
+        # Not trained, it is below a half.
+        assert adjusted_rand_score(clusterer.consensus_.labels_, clusterer.labels_) > 0.8
+        np.testing.assert_array_equal(clusterer.transform(X, **given), clusterer.embedding_)
+        np.testing.assert_array_equal(clusterer.predict(X, **given), clusterer.labels_)
+        assert clusterer.model_.rows is None  # the spots stay out of the file
+
+    def test_the_consensus_stays_what_labels_without_a_clusterer(self, one):
+        given = {"coordinates": one.coordinates}
+        rings = quick().fit(one.X, **given)
+        windows = self.quick().fit(one.X, **given)
+        np.testing.assert_array_equal(rings.labels_, windows.labels_)
+        assert np.isfinite(windows.embedding_).all()
+
+    def test_slides_are_kept_apart_and_one_spot_is_a_slide(self, tissue):
+        given = {"coordinates": tissue.coordinates, "slide": tissue.slide}
+        clusterer = self.quick().fit(tissue.counts, **given)
+        first = tissue.slide == 0
+        alone = clusterer.transform(tissue.counts[first], coordinates=tissue.coordinates[first])
+        np.testing.assert_allclose(clusterer.embedding_[first], alone, atol=1e-5)
+        single = clusterer.transform(tissue.counts[:1], coordinates=tissue.coordinates[:1])
+        assert np.isfinite(single).all()
+        slide = tissue.slide.copy()
+        slide[3] = 7
+        both = clusterer.transform(tissue.counts, coordinates=tissue.coordinates, slide=slide)
+        lone = clusterer.transform(tissue.counts[3:4], coordinates=tissue.coordinates[3:4])
+        np.testing.assert_allclose(both[3], lone[0], atol=1e-5)
+
+    @pytest.mark.parametrize("given", [{}, {"coordinates": "free"}])
+    def test_they_need_a_lattice(self, one, given):
+        if given:
+            given = {"coordinates": np.random.RandomState(0).uniform(size=(600, 2))}
+        with pytest.raises(ValueError, match=r"(needs coordinates|lattice).*neighbourhood='rings'"):
+            self.quick().fit(one.X, **given)
 
 
 class TestInput:
@@ -219,6 +468,9 @@ class TestInput:
             ({"coordinates": np.arange(600) % 4}, "labels of slides go into slide="),
             ({"morphology": np.full((600, 2), np.nan)}, "morphology holds NaN"),
             ({"slide": np.zeros(600)}, "slide was given without coordinates"),
+            ({"coordinates": np.eye(600)[:, :2], "slide": [0] * 7}, "slide has 7 rows"),
+            ({"morphology": np.zeros((7, 2))}, "morphology has 7 rows"),
+            ({"coordinates": np.eye(600)[:, :1]}, r"\(600, 1\)"),
         ],
     )
     def test_what_cannot_be_used_is_named(self, one, given, message):
@@ -228,6 +480,16 @@ class TestInput:
     def test_sparse_features_that_stay_as_they_are_are_refused(self, one):
         with pytest.raises(ValueError, match=r"X is sparse.*X\.toarray"):
             quick().fit(sparse.csr_array(one.X), coordinates=one.coordinates)
+
+    def test_other_columns_are_refused(self, one):
+        table = pd.DataFrame(one.X).add_prefix("pc")
+        clusterer = quick().fit(table)
+        with pytest.raises(ValueError, match="feature names"):
+            clusterer.predict(table.rename(columns={"pc3": "gene"}))
+
+    def test_spots_that_all_lie_on_one_place_are_no_trouble(self, one):
+        clusterer = quick().fit(one.X, coordinates=np.ones((600, 2)))
+        assert np.isfinite(clusterer.embedding_).all()
 
     @pytest.mark.parametrize(("n_spots", "message"), [(1, "1 sample"), (3, "n_clusters=4")])
     def test_too_few_spots_are_refused(self, one, n_spots, message):
@@ -341,7 +603,7 @@ class TestRouting:
             search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
             search.fit(one.X, coordinates=one.coordinates)
         assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-        assert search.best_estimator_["domains"]._is_spatial
+        assert search.best_estimator_["domains"]._reader.is_spatial
 
     def test_columns_need_no_routing(self, one):
         table = np.hstack([one.coordinates, one.X])

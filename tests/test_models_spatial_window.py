@@ -180,13 +180,17 @@ def watch(monkeypatch):
     return drawn
 
 
+@pytest.mark.parametrize("reconstruction", ["l1", "mse"])
 @pytest.mark.parametrize("missing", ["median", "mask"])
-def test_the_loss_is_the_weighted_sum_of_its_terms_computed_plainly(missing, monkeypatch):
+def test_the_loss_is_the_weighted_sum_of_its_terms_computed_plainly(
+    missing, reconstruction, monkeypatch
+):
     model = moved(
         make(
             2,
             n_morphology_features=3,
             missing=missing,
+            reconstruction=reconstruction,
             total_weight=3.0,
             morphology_weight=1.2,
             reconstruction_weight=0.8,
@@ -204,7 +208,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_computed_plainly(missing, mon
         ("expression", 1.8, slice(0, 2), drawn[0]),
         ("morphology", 1.2, slice(2, 5), drawn[1]),
     ):
-        errors = (x - output.x_hat)[:, part].abs()
+        errors = (x - output.x_hat)[:, part].abs() ** (1 if reconstruction == "l1" else 2)
         kept = errors[present.expand_as(errors)] if missing == "mask" else errors
         expected[f"reconstruction_{name}"] = kept.mean()
         expected[f"triplet_{name}"] = triplet_loss(output.z, triplets)
@@ -297,9 +301,48 @@ def test_a_single_window_with_a_single_label_has_a_finite_loss_and_gradient(pape
 
 def test_the_sigmoid_comes_with_bounded_features_only():
     z = 100 * torch.randn(50, 4)
-    bounded = moved(make(paper=True)).eval().decode_mean(z)
-    assert 0 <= bounded.min() < bounded.max() <= 1
-    assert moved(make()).eval().decode_mean(z).max() > 1
+    model = moved(make(paper=True)).eval()
+    low, high = model.offset.view(-1, 1, 1), (model.offset + model.scale).view(-1, 1, 1)
+    bounded = model.decode_mean(z)
+    assert (low - 1e-6 <= bounded).all()
+    assert (bounded <= high + 1e-6).all()
+    free = moved(make()).eval()
+    assert (free.decode_mean(z) > (free.offset + free.scale).view(-1, 1, 1)).any()
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_after_a_start_features_of_any_unit_give_the_same_latents(paper):
+    rows = torch.randn(N, 5).double()
+    rows[:, 4] = 2.0  # constant
+    scale = torch.tensor([3.0, 3.0, 0.1, 0.1, 0.1]).double()
+    models = []
+    for table in (rows, rows * scale - 7):
+        torch.manual_seed(0)
+        model = make(2, n_morphology_features=3, paper=paper).double().eval()
+        model.start(table)
+        model.hold(table)
+        models.append(model)
+    first, second = models
+    windows = indices(5)
+    torch.testing.assert_close(first.embed(windows), second.embed(windows))
+    x, present = first.gather(windows)
+    cells = x.permute(0, 2, 3, 1)[present[:, 0]]
+    if paper:
+        assert (cells.amin(0) == 0).all()
+        torch.testing.assert_close(cells.amax(0), torch.tensor([1.0, 1, 1, 1, 0]).double())
+    else:
+        expected = (rows - rows.mean(0)) / first.scale
+        torch.testing.assert_close(x[:, :, 2, 2], expected)
+        means = expected.square().split([2, 3], dim=1)
+        torch.testing.assert_close(
+            torch.stack([part.mean() for part in means]), torch.ones(2).double()
+        )
+    # Reconstructions are in the units that came in.
+    z, varying = first.embed(windows), slice(4)
+    torch.testing.assert_close(
+        (second.decode_mean(z) + 7)[:, varying],
+        (first.decode_mean(z) * scale.view(-1, 1, 1))[:, varying],
+    )
 
 
 def test_float64_and_pickle_leave_the_embedding_as_it_is():
@@ -325,6 +368,7 @@ def test_a_kernel_as_wide_as_the_window_gives_way_as_in_the_paper():
         ({"morphology_weight": 4.0}, "morphology_weight=4.0.*at most 3"),
         ({"total_weight": 0.0}, "total_weight=0.0"),
         ({"missing": "zero"}, "missing='zero', expected 'mask' or 'median'"),
+        ({"reconstruction": "l2"}, "reconstruction='l2', expected 'l1' or 'mse'"),
         ({"dropout": 1.5}, "dropout=1.5"),
         ({"n_encoders": 0}, "n_encoders=0"),
     ],

@@ -229,9 +229,9 @@ class SpatialStudent(IndexedAutoencoder):
             )
         x, directions = x.to(self.scale), directions.to(self.scale.device, torch.float64)
         parts = x[:, 0].double().split(self.blocks, dim=1)
-        scales = [_or_one(part.square().mean().sqrt()).expand(part.shape[1]) for part in parts]
+        scales = [or_one(part.square().mean().sqrt()).expand(part.shape[1]) for part in parts]
         self.scale.copy_(torch.cat(scales))
-        spread = _or_one((x[:, 1].double() @ directions).std(0, correction=0))
+        spread = or_one((x[:, 1].double() @ directions).std(0, correction=0))
         self.skip.weight.copy_((directions / spread).T * self.scale)
         self._silence()
         design = F.pad(self._encode(x).z.double(), (0, 1), value=1.0)
@@ -347,7 +347,7 @@ class SpatialStudent(IndexedAutoencoder):
         return total / max(1, len(anchors))
 
 
-def _or_one(scale: Tensor) -> Tensor:
+def or_one(scale: Tensor) -> Tensor:
     """Return what to divide by: 1 where there is no spread."""
     return torch.where(scale > 0, scale, 1.0)
 

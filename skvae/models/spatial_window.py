@@ -11,10 +11,15 @@ from torch import Tensor, nn
 from skvae.models.autoencoder import AEDecodeOutput, AEEncodeOutput
 from skvae.models.checks import check_count, check_number
 from skvae.models.core import LossResult, ModelOutput, StepContext
-from skvae.models.spatial import MODALITIES, IndexedAutoencoder, label_columns, weighted_sum
+from skvae.models.spatial import (
+    MODALITIES,
+    IndexedAutoencoder,
+    label_columns,
+    or_one,
+    weighted_sum,
+)
 from skvae.models.triplets import draw_triplets, triplet_loss
-
-POOL_STRIDE = 3
+from skvae.models.window_networks import window_decoders, window_encoders, window_sizes
 
 # Arguments of ``WindowAutoencoder``, and of ``TrainingConfig``, by the name of the preset.
 PRESETS: dict[str, dict[str, Any]] = {"paper": {"missing": "median", "bounded": True}}
@@ -55,34 +60,15 @@ class WindowOutput(ModelOutput):
     present: Tensor
 
 
-class _Ensemble(nn.Module):
-    """Networks side by side as groups of channels, combined by the median of each output."""
-
-    def __init__(self, n_members: int, *layers: nn.Module) -> None:
-        super().__init__()
-        self.n_members = n_members
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, ...) to the median over the members of what they give."""
-        out: Tensor = self.layers(x)
-        members = out.unflatten(1, (self.n_members, -1))
-        if self.n_members == 3:
-            # The median of three in a few passes, where a sort of each triple takes many.
-            a, b, c = members.unbind(1)
-            return torch.clamp(c, torch.minimum(a, b), torch.maximum(a, b))
-        return members.median(1).values
-
-
 class WindowAutoencoder(IndexedAutoencoder):
     """The autoencoder of AESTETIK [1]_: convolutions over a window of cells around each spot.
 
     Encoders and decoders are ensembles, each combined by the median of its members. An encoder is
     a convolution, batch normalisation, dropout of channels, ReLU, max-pooling by 3 and a linear
     map; a decoder goes the same way back. Both modalities are channels of one window. The loss is
-    ``w_e (a L1_e + b T_e) + w_m (a L1_m + b T_m)`` with the mean absolute error L1 over cells and
-    the triplet loss T of each modality's labels, ``w_m = morphology_weight`` and ``w_e =
-    total_weight - w_m``.
+    ``w_e (a R_e + b T_e) + w_m (a R_m + b T_m)`` with the mean error R of the reconstruction over
+    cells and the triplet loss T of each modality's labels, ``w_m = morphology_weight`` and
+    ``w_e = total_weight - w_m``.
 
     A batch is encoded once, and triplets are drawn inside it. An anchor is never its own positive,
     which in the paper it may be by chance.
@@ -107,6 +93,8 @@ class WindowAutoencoder(IndexedAutoencoder):
         Share of channels left out in training.
     total_weight, morphology_weight : float, default=3.0, 1.5
         Weights of the modalities; 0 leaves a modality out of the loss.
+    reconstruction : {"l1", "mse"}, default="l1"
+        The error R: absolute, as in the paper, or squared.
     reconstruction_weight, triplet_weight : float, default=1.0
         The factors a and b.
     margin : float, default=1.0
@@ -119,8 +107,8 @@ class WindowAutoencoder(IndexedAutoencoder):
         Cells without a spot: are 0, told by one more channel, and are left out of the loss; or are
         the median of the feature in the window, as in the paper.
     bounded : bool, default=False
-        Whether features are in [0, 1], so that decoders end with a sigmoid. The paper brings each
-        feature there, which gives all the same weight, noise or not.
+        Whether features are in [0, 1], so that decoders end with a sigmoid: ``start`` brings each
+        there, as the paper does, which gives all the same weight, noise or not.
 
     See Also
     --------
@@ -156,6 +144,9 @@ class WindowAutoencoder(IndexedAutoencoder):
     torch.Size([5, 16])
     """
 
+    offset: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         n_features: int,
@@ -170,6 +161,7 @@ class WindowAutoencoder(IndexedAutoencoder):
         dropout: float = 0.3,
         total_weight: float = 3.0,
         morphology_weight: float = 1.5,
+        reconstruction: Literal["l1", "mse"] = "l1",
         reconstruction_weight: float = 1.0,
         triplet_weight: float = 1.0,
         margin: float = 1.0,
@@ -192,36 +184,26 @@ class WindowAutoencoder(IndexedAutoencoder):
         check_number("morphology_weight", morphology_weight, 0.0, total_weight)
         if missing not in ("mask", "median"):
             raise ValueError(f"missing={missing!r}, expected 'mask' or 'median'.")
+        if reconstruction not in ("l1", "mse"):
+            raise ValueError(f"reconstruction={reconstruction!r}, expected 'l1' or 'mse'.")
         if not n_morphology_features:
             morphology_weight = 0.0
         self.blocks = [n for n in (n_features, n_morphology_features) if n]
         self.latent_dim, self.window = latent_dim, window
         self.modality_weights = (total_weight - morphology_weight, morphology_weight)
+        self.reconstruction = reconstruction
         self.reconstruction_weight, self.triplet_weight = reconstruction_weight, triplet_weight
         self.margin, self.every_label, self.n_repeats = margin, every_label, n_repeats
         self.missing, self.bounded = missing, bounded
-        kernel, inner, pooled = _sizes(window, kernel_size)
-        n_inner, n_outer = n_encoders * hidden_channels, n_decoders * hidden_channels
         n_all = sum(self.blocks)
-        self.encoder = _Ensemble(
-            n_encoders,
-            nn.Conv2d(n_all + (missing == "mask"), n_inner, kernel),
-            nn.BatchNorm2d(n_inner),
-            nn.Dropout2d(dropout),
-            nn.ReLU(),
-            nn.MaxPool2d(kernel, stride=POOL_STRIDE),
-            nn.Conv2d(n_inner, n_encoders * latent_dim, pooled, groups=n_encoders),
-            nn.Flatten(),
+        self.register_buffer("offset", torch.zeros(n_all))
+        self.register_buffer("scale", torch.ones(n_all))
+        sizes = window_sizes(window, kernel_size)
+        self.encoder = window_encoders(
+            n_all + (missing == "mask"), latent_dim, hidden_channels, n_encoders, dropout, sizes
         )
-        self.decoder = _Ensemble(
-            n_decoders,
-            nn.Linear(latent_dim, n_outer * pooled * pooled),
-            nn.Unflatten(1, (n_outer, pooled, pooled)),
-            nn.ReLU(),
-            nn.UpsamplingNearest2d((inner, inner)),
-            nn.Dropout2d(dropout),
-            nn.ConvTranspose2d(n_outer, n_decoders * n_all, kernel, groups=n_decoders),
-            nn.BatchNorm2d(n_decoders * n_all),
+        self.decoder = window_decoders(
+            latent_dim, n_all, hidden_channels, n_decoders, dropout, sizes
         )
 
     @classmethod
@@ -233,7 +215,7 @@ class WindowAutoencoder(IndexedAutoencoder):
         name : {"paper"}
             AESTETIK 0.3.1 at its defaults. Train with
             ``TrainingConfig(**WINDOW_TRAINING["paper"])``, one step an epoch for up to 8,192
-            spots, on features scaled to [0, 1] and windows of array coordinates.
+            spots, after ``start``, on windows of array coordinates.
         n_features : int
             Features of expression.
         **params
@@ -243,8 +225,37 @@ class WindowAutoencoder(IndexedAutoencoder):
             raise ValueError(f"preset {name!r} is unknown, expected one of {sorted(PRESETS)}.")
         return cls(n_features, **{**PRESETS[name], **params})
 
+    @torch.no_grad()
+    def start(self, rows: Tensor) -> None:
+        """Set what features are brought to their range by, where spots come in any other.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_spots, n_all_features)
+            Spots to learn from. With ``bounded``, each feature's least and greatest value become 0
+            and 1, and new spots may lie beyond. Otherwise each modality is centred and divided by
+            one number, the root mean square over its features.
+        """
+        self._check_table(rows)
+        rows = rows.double()
+        offset = rows.amin(0) if self.bounded else rows.mean(0)
+        if self.bounded:
+            scale = rows.amax(0) - offset
+        else:
+            parts = (rows - offset).split(self.blocks, dim=1)
+            scale = torch.cat([p.square().mean().sqrt().expand(p.shape[1]) for p in parts])
+        self.offset.copy_(offset)
+        self.scale.copy_(or_one(scale))
+
+    def _check_table(self, rows: Tensor) -> None:
+        if rows.ndim != 2 or rows.shape[1] != sum(self.blocks):
+            raise ValueError(
+                f"The rows held have shape {tuple(rows.shape)}, expected "
+                f"(n_spots, {sum(self.blocks)}): expression, then morphology."
+            )
+
     def gather(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the windows of indices (batch, cells), filled in, and where there are spots.
+        """Return the windows of indices (batch, cells), scaled and filled in, and where spots are.
 
         Returns
         -------
@@ -257,13 +268,9 @@ class WindowAutoencoder(IndexedAutoencoder):
                 f"(batch, {self.window**2}): {self.window} x {self.window} cells, row by row."
             )
         rows = self.held_rows()
-        if rows.ndim != 2 or rows.shape[1] != sum(self.blocks):
-            raise ValueError(
-                f"The rows held have shape {tuple(rows.shape)}, expected "
-                f"(n_spots, {sum(self.blocks)}): expression, then morphology."
-            )
+        self._check_table(rows)
         present = (windows >= 0).unsqueeze(1)
-        cells = rows[windows.clamp(min=0)].transpose(1, 2)
+        cells = ((rows[windows.clamp(min=0)] - self.offset) / self.scale).transpose(1, 2)
         fill = _window_medians(cells, present) if self.missing == "median" else 0.0
         cells = torch.where(present, cells, fill)
         shape = (self.window, self.window)
@@ -321,7 +328,7 @@ class WindowAutoencoder(IndexedAutoencoder):
 
     def decode_mean(self, z: Tensor) -> Tensor:
         """Return windows, (batch, n_all_features, window, window), for latents."""
-        return self._decode(z).x_hat
+        return self._decode(z).x_hat * self.scale.view(-1, 1, 1) + self.offset.view(-1, 1, 1)
 
     def compute_loss(
         self,
@@ -331,7 +338,7 @@ class WindowAutoencoder(IndexedAutoencoder):
         *,
         context: StepContext | None = None,
     ) -> LossResult:
-        """Weighted sum of absolute errors and triplet losses.
+        """Weighted sum of reconstruction errors and triplet losses.
 
         Parameters
         ----------
@@ -351,7 +358,8 @@ class WindowAutoencoder(IndexedAutoencoder):
             they are part of the loss, not weighted.
         """
         terms: dict[str, tuple[float, Tensor]] = {}
-        errors = (output.x_hat - output.x).abs()
+        errors = output.x_hat - output.x
+        errors = errors.abs() if self.reconstruction == "l1" else errors.square()
         if self.missing == "mask":
             # The mean over cells with a spot, as a mean over all.
             errors = errors * (output.present / output.present.to(errors).mean())
@@ -373,21 +381,6 @@ class WindowAutoencoder(IndexedAutoencoder):
         """Return the loss of a batch, ``(windows,)`` or ``(windows, labels)``."""
         windows, *rest = batch
         return self.compute_loss(windows, self(windows), *rest, context=context)
-
-
-def _sizes(window: int, kernel_size: int) -> tuple[int, int, int]:
-    """Return the kernel, and the sides of the maps after the convolution and after pooling."""
-    check_count("window", window, 3)
-    if window % 2 == 0:
-        raise ValueError(f"window={window}, expected an odd number: the spot is in its middle.")
-    kernel = kernel_size if kernel_size < window else window - 1
-    inner = window - kernel + 1
-    if inner < kernel:
-        raise ValueError(
-            f"kernel_size={kernel_size} leaves nothing to pool of a window of {window}: take at "
-            f"most {(window + 1) // 2}."
-        )
-    return kernel, inner, (inner - kernel) // POOL_STRIDE + 1
 
 
 def _window_medians(cells: Tensor, present: Tensor) -> Tensor:

@@ -4,17 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from skvae.spatial.checks import check_morphology
+from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
 
 # Components that features are reduced to, where there are more.
 MAX_COMPONENTS = 50
 # Up to so many features their covariance matrix is cheaper than iterations.
 FEW_FEATURES = 500
+
+
+class Spots(NamedTuple):
+    """Spots as clusterings take them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_spots, n_components)
+        Components of the expression.
+    morphology : ndarray of shape (n_spots, n_image_components) or None
+        Those of the image.
+    around : Neighbourhoods
+        Of the spots.
+    """
+
+    X: np.ndarray
+    morphology: np.ndarray | None
+    around: Neighbourhoods
+
+
+class SpotReader:
+    """Reads spots in one way for all slices.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_spots, n_features)
+        Expression of the spots of the fit: counts, components or other features.
+    morphology : array-like of shape (n_spots, n_image_features) or None
+        Their image features.
+    is_spatial : bool
+        Whether they have coordinates.
+    total : ndarray of shape (n_spots,) or None
+        Sums of all counts of each spot, where X holds some only.
+
+    Attributes
+    ----------
+    expression_pca, morphology_pca : CountsPCA, PCA or None
+        What features are reduced by.
+    """
+
+    def __init__(self, X, morphology, is_spatial: bool, total: np.ndarray | None) -> None:
+        self.is_spatial = is_spatial
+        self.expression_pca = _expression_pca(X, total)
+        if morphology is not None:
+            morphology = check_morphology(morphology, X.shape[0])
+        self.morphology_pca = None if morphology is None else _pca(morphology)
+
+    def read(self, X, morphology, coordinates, slide, total: np.ndarray | None) -> Spots:
+        """Return spots of any slides, given what the fit was given."""
+        around = self._neighbourhoods(X.shape[0], coordinates, slide)
+        if morphology is not None:
+            expected = self.morphology_pca.n_features_in_ if self.morphology_pca else None
+            morphology = check_morphology(morphology, X.shape[0], expected)
+            if self.morphology_pca is not None:
+                morphology = self.morphology_pca.transform(morphology)
+        return Spots(self._components(X, total), morphology, around)
+
+    def _neighbourhoods(self, n_spots: int, coordinates, slide) -> Neighbourhoods:
+        if self.is_spatial != (coordinates is not None):
+            raise ValueError(
+                "coordinates is missing: the domains were found with coordinates, pass those of "
+                "these spots, too."
+                if self.is_spatial
+                else "coordinates was given, but fit had none: fit with coordinates, or leave "
+                "them out."
+            )
+        if coordinates is None:
+            if slide is not None:
+                raise ValueError("slide was given without coordinates: pass coordinates, too.")
+            return Neighbourhoods.isolated(n_spots)
+        if len(coordinates) != n_spots:
+            raise ValueError(
+                f"coordinates has {len(coordinates)} rows, but X has {n_spots}: give one row per "
+                "spot, in the order of X."
+            )
+        return Neighbourhoods(coordinates, slide)
+
+    def _components(self, X, total: np.ndarray | None) -> np.ndarray:
+        if isinstance(self.expression_pca, CountsPCA):
+            return self.expression_pca.transform(X, total=total)
+        if self.expression_pca is not None:
+            return self.expression_pca.transform(X)
+        if sparse.issparse(X):
+            raise ValueError(
+                f"X is sparse, holds no counts, and has {X.shape[1]} features, which are taken as "
+                "they are: sparse input is for counts, or for more than "
+                f"{MAX_COMPONENTS} features. Pass X.toarray()."
+            )
+        return X
 
 
 def split_columns(X, names: Sequence[str], columns: Mapping[str, Sequence | None], given: Mapping):
@@ -79,40 +171,17 @@ def _places(columns: Sequence, parameter: str, names: list[str], n_columns: int)
     return places
 
 
-def fit_expression_pca(X, total: np.ndarray | None) -> CountsPCA | PCA | None:
-    """Return what reduces features, fitted, or None if they are few and no counts.
-
-    Parameters
-    ----------
-    X : ndarray or sparse matrix of shape (n_spots, n_features)
-        Counts, or other features.
-    total : ndarray of shape (n_spots,) or None
-        Sums of all counts of each spot, where X holds some only.
-    """
+def _expression_pca(X, total: np.ndarray | None) -> CountsPCA | PCA | None:
+    """Return what reduces features, fitted, or None if they are few and no counts."""
     if looks_like_counts(X):
         return CountsPCA(MAX_COMPONENTS).fit(X, total=total)
-    return fit_pca(X)
+    return _pca(X)
 
 
-def fit_pca(X) -> PCA | None:
+def _pca(X) -> PCA | None:
     """Return fitted components of features, or None if there are no more than 50."""
     if X.shape[1] <= MAX_COMPONENTS:
         return None
     size = min(MAX_COMPONENTS, X.shape[0] - 1, X.shape[1] - 1)
     solver = "covariance_eigh" if X.shape[1] <= FEW_FEATURES else "arpack"
     return PCA(size, svd_solver=solver, random_state=0).fit(X)
-
-
-def reduce_expression(X, pca: CountsPCA | PCA | None, total: np.ndarray | None) -> np.ndarray:
-    """Return the components of features, (n_spots, n_components), by what was fitted."""
-    if isinstance(pca, CountsPCA):
-        return pca.transform(X, total=total)
-    if pca is not None:
-        return pca.transform(X)
-    if sparse.issparse(X):
-        raise ValueError(
-            f"X is sparse, holds no counts, and has {X.shape[1]} features, which are taken as "
-            "they are: sparse input is for counts, or for more than "
-            f"{MAX_COMPONENTS} features. Pass X.toarray()."
-        )
-    return X

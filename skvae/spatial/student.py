@@ -1,12 +1,13 @@
-"""The student: what its network sees of spots and the tissue around them, and what it makes of it.
+"""Spots by the rings around them, which the student network looks at.
 
 A view of spots brings together what a network needs to start, to learn and to embed; the clusterer
-trains the network in between.
+trains the network in between. ``windows`` has the other view.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,10 @@ from skvae.spatial.neighbourhoods import Neighbourhoods
 # Width in spacings of the kernel by which features are smoothed.
 WIDTH = 1.25
 N_RINGS = 3
+# Neighbours among which the contrast draws.
+N_NEAR = 6
+# Share of the steps over which the learning rate rises.
+WARMUP_SHARE = 0.3
 # Spots embedded at a time.
 CHUNK_SPOTS = 8192
 
@@ -42,7 +47,6 @@ class RingView:
     """
 
     network = "SpatialStudent"
-    training = STUDENT_TRAINING
 
     def __init__(self, features: np.ndarray, around: Neighbourhoods, width_factor: float) -> None:
         self.features, self.around = features, around
@@ -52,19 +56,48 @@ class RingView:
         for ring in range(1, 1 + N_RINGS):
             self.rows[:, 1 + ring] = around.ring_matrix(ring) @ features
 
+    def arguments(
+        self,
+        n_components: int,
+        *,
+        hidden_layer_sizes,
+        reconstruction: str,
+        triplet_weight: float,
+        contrast_weight: float,
+        modality_weights: tuple[float, float],
+    ) -> dict[str, Any]:
+        """Return arguments of the network, beside the numbers of features."""
+        return {
+            "latent_dim": min(n_components, self.features.shape[1]),
+            "hidden_layer_sizes": tuple(hidden_layer_sizes),
+            "reconstruction": reconstruction,
+            "reconstruction_weights": tuple(modality_weights),
+            "triplet_weights": tuple(triplet_weight * weight for weight in modality_weights),
+            "contrast_weight": contrast_weight,
+        }
+
+    def training(self, max_steps: int) -> dict[str, Any]:
+        """Return arguments of ``TrainingConfig``."""
+        return {**STUDENT_TRAINING, "warmup_steps": round(WARMUP_SHARE * max_steps)}
+
     def start(self, model: SpatialStudent, chosen: np.ndarray) -> None:
-        """Start the network as factors of largest autocorrelation, by the chosen spots."""
+        """Start the network as factors of largest autocorrelation, scaled by the chosen spots."""
         lag = self.around.lag_matrix()
-        wanted = [("maf", model.latent_dim)]
-        (directions,) = find_directions(self.features, lag, wanted)
+        (directions,) = find_directions(self.features, lag, [("maf", model.latent_dim)])
         model.start(
             torch.from_numpy(self.rows[chosen]),
             torch.from_numpy(np.ascontiguousarray(directions)),
         )
 
-    def batches(self, chosen: np.ndarray, labels: np.ndarray) -> tuple[Tensor, ...]:
+    def batches(
+        self, model: SpatialStudent, chosen: np.ndarray, labels: np.ndarray
+    ) -> tuple[Tensor, ...]:
         """Return what the network learns from, given the labels of the chosen spots."""
-        return torch.from_numpy(self.rows[chosen]), torch.from_numpy(labels)
+        parts = torch.from_numpy(self.rows[chosen]), torch.from_numpy(labels)
+        if not model.contrast_weight:
+            return parts
+        model.hold(torch.from_numpy(self.rows))
+        return *parts, torch.from_numpy(self.around.nearest(N_NEAR)[chosen]).long()
 
     def embed(self, model: nn.Module) -> np.ndarray:
         """Return the latents, float64 of shape (n_spots, latent_dim).
@@ -75,3 +108,43 @@ class RingView:
         with torch.no_grad():
             parts = torch.from_numpy(self.rows).split(CHUNK_SPOTS)
             return torch.cat([model.embed(part.double()) for part in parts]).numpy()
+
+
+class PlainFeatures:
+    """Centred features, where there is no consensus that chooses and centres them.
+
+    Parameters
+    ----------
+    X : array of shape (n_spots, n_features)
+        Features of the spots of the fit.
+    morphology : array of shape (n_spots, n_image_features) or None
+        Their image features, where they are used.
+    width_factor : float
+        By which kernels are narrowed.
+    """
+
+    def __init__(self, X: np.ndarray, morphology: np.ndarray | None, width_factor: float) -> None:
+        self.n_leading_, self.width_factor_ = X.shape[1], width_factor
+        self.uses_morphology_ = morphology is not None
+        self.mean_ = self._joined(X, morphology).mean(axis=0, dtype=np.float64)
+
+    def features(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
+        """Return the features of spots, float32 of shape (n_spots, n_all_features)."""
+        return np.subtract(self._joined(X, morphology), self.mean_).astype(np.float32)
+
+    def _joined(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
+        if not self.uses_morphology_:
+            return X
+        if morphology is None:
+            raise ValueError(
+                "morphology is missing: the domains were found with image features; pass those of "
+                "these spots, or fit with use_morphology=False."
+            )
+        joined = np.hstack([X, morphology])
+        if hasattr(self, "mean_") and joined.shape[1] != len(self.mean_):
+            raise ValueError(
+                f"morphology has {morphology.shape[1]} columns, but had "
+                f"{len(self.mean_) - self.n_leading_} in fit: make the image features of all "
+                "slides in the same way."
+            )
+        return joined

@@ -1,0 +1,112 @@
+"""Which view of spots a clusterer's parameters ask for, and the network that goes with it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+import skvae.models
+from skvae.models.spatial import check_weights
+from skvae.spatial.neighbourhoods import Neighbourhoods
+from skvae.spatial.student import RingView
+from skvae.spatial.windows import WindowView, find_lattice
+
+# What the networks call the errors that a likelihood of fixed scale comes down to.
+RECONSTRUCTIONS = {"gaussian": "mse", "laplace": "l1"}
+
+
+def check_network_params(params: Mapping[str, Any]) -> None:
+    """Raise ValueError for parameters of the network that do not go together."""
+    check_weights("modality_weights", params["modality_weights"])
+    if not any(params["modality_weights"]):
+        raise ValueError("modality_weights are both 0: give one of them a weight.")
+    sizes = params["hidden_layer_sizes"]
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be whole numbers above 0, got {sizes!r}.")
+    if params["neighbourhood"] == "rings":
+        return
+    if len(sizes) != 1:
+        raise ValueError(
+            f"hidden_layer_sizes={sizes!r}, expected one number for windows: the channels between "
+            "the convolutions."
+        )
+    if params["window_size"] % 2 == 0:
+        raise ValueError(
+            f"window_size={params['window_size']!r}, expected an odd number: the spot is in the "
+            "middle."
+        )
+    if params["contrast_weight"]:
+        raise ValueError(
+            f"contrast_weight={params['contrast_weight']!r} goes with neighbourhood='rings' only: "
+            "set it to 0."
+        )
+
+
+def check_places(around: Neighbourhoods, is_spatial: bool, neighbourhood: str) -> None:
+    """Raise ValueError if windows are asked for where spots lie on no lattice."""
+    if neighbourhood == "rings":
+        return
+    if not is_spatial:
+        raise ValueError(
+            f"neighbourhood={neighbourhood!r} needs coordinates: pass them, or take "
+            "neighbourhood='rings'."
+        )
+    find_lattice(around)
+
+
+def make_view(
+    features: np.ndarray, around: Neighbourhoods, width_factor: float, params: Mapping[str, Any]
+) -> RingView | WindowView:
+    """Return spots as the network sees them.
+
+    Parameters
+    ----------
+    features : float32 array of shape (n_spots, n_features)
+        Centred features.
+    around : Neighbourhoods
+        Of the same spots.
+    width_factor : float
+        By which kernels are narrowed.
+    params : dict
+        Parameters of the clusterer.
+    """
+    if params["neighbourhood"] == "rings":
+        return RingView(features, around, width_factor)
+    paper = params["neighbourhood"] == "paper_window"
+    return WindowView(features, around, params["window_size"], paper=paper)
+
+
+def network_spec(
+    view: RingView | WindowView, n_expression: int, params: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return the name of a view's network, and the arguments to build it with.
+
+    ``n_expression`` of the features are of the expression.
+    """
+    arguments = view.arguments(
+        params["n_components"],
+        hidden_layer_sizes=params["hidden_layer_sizes"],
+        reconstruction=RECONSTRUCTIONS[params["likelihood"]],
+        triplet_weight=params["triplet_weight"],
+        contrast_weight=params["contrast_weight"],
+        modality_weights=params["modality_weights"],
+    )
+    arguments["n_features"] = n_expression
+    arguments["n_morphology_features"] = view.features.shape[1] - n_expression
+    known = list(inspect.signature(getattr(skvae.models, view.network)).parameters)
+    free = [name for name in known if name not in arguments]
+    more = params["model_params"] or {}
+    for name in more:
+        if name not in free:
+            near = difflib.get_close_matches(str(name), free, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"model_params has {name!r}, which is no parameter of {view.network} or follows "
+                f"from those of the clusterer.{hint} It takes {free}."
+            )
+    return view.network, {**arguments, **more}
