@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 import warnings
 from collections.abc import Callable
 from importlib import resources
@@ -13,7 +15,15 @@ from torch.utils.data import Subset
 
 import skvae.models
 from skvae.config import read_config
-from skvae.training import ProgressBar, TrainingConfig, TrainingResult, train
+from skvae.training import (
+    ProgressBar,
+    TimeBudget,
+    TrainingConfig,
+    TrainingResult,
+    WeightedRows,
+    steps_within,
+    train,
+)
 from skvae.training.seeding import isolated_torch_seed
 
 
@@ -94,11 +104,14 @@ class TorchEstimator(BaseEstimator):
         validation_fraction: float | None,
         resume_from=None,
         optimizer_state=None,
+        weights: torch.Tensor | None = None,
+        seconds: float | None = None,
     ) -> TrainingResult:
         """Run the loop, holding rows out if ``validation_fraction`` is not None.
 
         ``data`` is a tuple of tensors, or a dataset where rows are to be held out, or batches.
-        ``make_config`` gets the number of rows that are left to train on.
+        ``make_config`` gets the number of rows that are left to train on. ``weights`` are those of
+        rows that are a tuple of tensors; ``seconds`` is the time that the training may take.
         """
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
@@ -108,13 +121,25 @@ class TorchEstimator(BaseEstimator):
             order = torch.randperm(n_rows, generator=generator, device=device)
             held_out, data = _rows_of(data, order[:n_held]), _rows_of(data, order[n_held:])
             n_rows -= n_held
+            if weights is not None:
+                counts = WeightedRows(held_out, weights[order[:n_held]], n_held, generator)
+                held_out, weights = _rows_of(held_out, counts.draw()), weights[order[n_held:]]
+        config = make_config(n_rows)
+        if weights is not None:
+            data = WeightedRows(data, weights, config.batch_size, generator)
         callbacks = list(self.callbacks or ())
+        if seconds is not None:
+            start = time.perf_counter()
+            n_steps = steps_within(model, data, config, seconds, generator=generator)
+            if config.max_steps is None or n_steps < config.max_steps:
+                config = dataclasses.replace(config, max_steps=n_steps)
+            callbacks.append(TimeBudget(seconds - (time.perf_counter() - start)))
         if self.verbose:
             callbacks.append(ProgressBar(type(self).__name__))
         return train(
             model,
             data,
-            make_config(n_rows),
+            config,
             generator=generator,
             validation_data=held_out,
             callbacks=callbacks,

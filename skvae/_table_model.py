@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from skvae.tabular import MixtureEncoder, TabularTransformer
 from skvae.tabular.conditions import position_of
 from skvae.training import TrainingConfig, steps_per_epoch
+
+# Steps after which the learning rate of a stream has fallen by the root of two.
+HALVING_STEPS = 500
 
 
 def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
@@ -47,8 +53,11 @@ def _positions(names, transformer: TabularTransformer) -> list[int]:
     return [code for column in columns for code in transformer.code_columns_[column]]
 
 
-def training_config(params, n_rows: int, n_codes: int) -> TrainingConfig:
-    """Return how a fit trains on so many rows, whose columns have so many codes together."""
+def training_config(params, n_rows: int, n_codes: int, n_steps_before: int = 0) -> TrainingConfig:
+    """Return how a fit trains on so many rows, whose columns have so many codes together.
+
+    ``n_steps_before`` are those that the model has seen in earlier fits.
+    """
     n_epochs = params.max_epochs
     if n_epochs == "auto":
         n_epochs = automatic_epochs(n_rows, n_codes, params.batch_size)
@@ -68,12 +77,30 @@ def training_config(params, n_rows: int, n_codes: int) -> TrainingConfig:
         warmup_steps=min(100, total // 10) if cosine else 0,
         beta=params.beta,
         # A longer warm-up lets the rate rise to many nats, which must then be unlearnt.
-        beta_warmup_steps=30 if params.free_nats > 0 else 0,
+        beta_warmup_steps=0 if n_steps_before or params.free_nats == 0 else 30,
         free_nats=params.free_nats,
         average_decay=params.weight_averaging,
         max_grad_norm=params.max_grad_norm,
         n_iter_no_change=params.n_iter_no_change if params.early_stopping else None,
         tol=params.tol,
+    )
+
+
+def pass_config(params, n_rows: int, n_codes: int, n_steps_before: int) -> TrainingConfig:
+    """Return how one pass over a batch of a stream trains, of which nobody knows the end.
+
+    The learning rate is constant in a pass, and falls with the root of the steps made before.
+    """
+    config = training_config(params, n_rows, n_codes, n_steps_before)
+    rate = params.learning_rate
+    if params.learning_rate_schedule == "cosine":
+        rate /= math.sqrt(1 + n_steps_before / HALVING_STEPS)
+    return replace(
+        config,
+        n_epochs=1,
+        learning_rate=rate,
+        schedule="constant",
+        warmup_steps=0 if n_steps_before else min(30, config.warmup_steps),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,16 +16,16 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skvae._conditional import ConditionalMixin
 from skvae._constrained import ConstrainedMixin
 from skvae._estimator import TorchEstimator, resolve_device
+from skvae._growing import GrowingMixin
 from skvae._random import private_random_state
 from skvae._scoring import log_density_bound, posterior_means, table_tensors
-from skvae._table_model import model_spec, training_config
+from skvae._table_model import model_spec, pass_config, training_config
 from skvae.constraints.resampling import redraw_broken
 from skvae.models import FactorizedTVAE, TabularVAE, reparametrize
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
-from skvae.tabular.frames import read_table, restore_container
-from skvae.tabular.limits import release
+from skvae.tabular.frames import restore_container
 from skvae.training import CallbackList
 
 # Parameters handed through to the transformer.
@@ -43,6 +44,7 @@ _SHARED_PARAMETERS = (
 class TVAESynthesizer(
     ConditionalMixin,
     ConstrainedMixin,
+    GrowingMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     TorchEstimator,
@@ -110,6 +112,12 @@ class TVAESynthesizer(
         Passes over the table. ``"auto"`` makes 10 to 20, by the numbers of rows and of codes.
     max_steps : int or None, default=None
         Most optimizer steps; the last epoch may end early.
+    max_seconds : float or None, default=None
+        Most time that a fit may take. The first steps are timed, and the rest is planned so that
+        the learning rate has run its course when time is up. Two fits of one seed then differ.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights, with a new course of the learning rate,
+        on a table with the columns of the first one.
     batch_size : int, default=256
         Rows in a step.
     optimizer : {"adamw", "adam"}, default="adamw"
@@ -213,6 +221,8 @@ class TVAESynthesizer(
         "free_nats": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
+        "warm_start": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [StrOptions({"adamw", "adam"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -256,6 +266,8 @@ class TVAESynthesizer(
         free_nats=2.0,
         max_epochs="auto",
         max_steps=None,
+        max_seconds=None,
+        warm_start=False,
         batch_size=256,
         optimizer="adamw",
         learning_rate=0.01,
@@ -296,6 +308,8 @@ class TVAESynthesizer(
         self.free_nats = free_nats
         self.max_epochs = max_epochs
         self.max_steps = max_steps
+        self.max_seconds = max_seconds
+        self.warm_start = warm_start
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -315,16 +329,22 @@ class TVAESynthesizer(
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, sample_weight=None):
         """Learn a table.
+
+        The order of its rows plays no part. With ``warm_start`` a fitted model goes on learning.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_rows, n_columns)
-            The table: numbers, booleans, strings, pandas categories, with missing cells. A target
-            to be synthesised too is one of its columns.
+            The table: numbers, booleans, strings, pandas categories, dates and times, with missing
+            cells. A target to be synthesised too is one of its columns.
         y : None
             Ignored; present for scikit-learn's API.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How much rows count. Whole numbers count rows: 3 does what three equal rows do, also
+            for ``min_rows_per_value``, and 0 leaves a row out. Others say how often a row is drawn
+            relative to the others; divide weights by their mean to have them taken so.
 
         Returns
         -------
@@ -337,49 +357,103 @@ class TVAESynthesizer(
         FloatingPointError
             The loss stayed non-finite.
         """
+        return self._learn(X, sample_weight, go_on=self.warm_start)
+
+    def partial_fit(self, X, y=None, *, schema=None, sample_weight=None):
+        """Make one pass over a batch of rows, and keep what was learnt before.
+
+        The first call settles what columns hold, which categories there are and where the bins of
+        numbers lie, from ``schema`` if it is given and from its own rows otherwise. Later, an
+        unseen category counts as a rare one and a number out of the range as its nearest end.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            The rows.
+        y : None
+            Ignored; present for scikit-learn's API.
+        schema : DataFrame, array-like or TabularTransformer, default=None
+            What the table to come looks like: a sample of its rows, or a fitted transformer.
+            For the first call only.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How much rows count; see ``fit``.
+
+        Returns
+        -------
+        self : TVAESynthesizer
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in ``fit``; or the rows, the parameters or ``schema`` do not go with the model that
+            is to go on, which stays as it was.
+
+        Examples
+        --------
+        >>> from skvae import TVAESynthesizer
+        >>> from skvae.datasets import load_adult
+        >>> table = load_adult().head(2000)
+        >>> synthesizer = TVAESynthesizer(random_state=0)
+        >>> for start in range(0, 2000, 500):
+        ...     batch = table[start : start + 500]
+        ...     synthesizer = synthesizer.partial_fit(batch, schema=None if start else table)
+        >>> synthesizer.sample(3).shape
+        (3, 15)
+        """
+        if schema is not None and hasattr(self, "model_"):
+            raise ValueError(
+                "schema was given, but the first call of partial_fit settled it. Leave it out, or "
+                "start anew on a clone."
+            )
+        return self._learn(X, sample_weight, go_on=True, schema=schema, once=True)
+
+    def _learn(self, X, sample_weight, *, go_on: bool, schema=None, once: bool = False):
+        """Fit from scratch or go on; ``once`` makes one pass."""
+        start = time.perf_counter()
         self._validate_params()
         self._check_combinations()
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
         device = resolve_device(self.device)
+        go_on = go_on and hasattr(self, "model_")
         rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=4)
-        seen = type(self)()  # keeps what the table shows of itself until it is accepted
-        frame = read_table(seen, X, reset=True)
-        columns, plan = frame.columns, self._plan_for(frame)
-        categorical, kinds = self.categorical_features, self.column_kinds
-        if plan is not None:
-            categorical, kinds = plan.categorical(categorical), plan.kinds(kinds)
-            plan.refuse_computed(self.condition_columns, "condition_columns")
-        transformer = TabularTransformer(
-            categorical,
-            column_kinds=kinds,
-            max_categories=self.max_categories,
-            numeric_encoding=self.numeric_encoding,
-            n_bins=self.n_bins,
-            min_rows_per_value=self.min_rows_per_value,
-            rare_category_min_count=self.rare_category_min_count,
-            random_state=int(seeds[0]),
-        )
-        frame = frame if plan is None else plan.reduce(frame)
-        encoded = transformer.fit_encode(frame, places=self.decoder == "factorized")
-        release(transformer, range_=not self.enforce_range, rounding=not self.enforce_rounding)
-        if hasattr(self, "model_"):
+        n_before = self._n_steps_in_all if go_on else 0
+        if go_on:  # other noise than in the fits before
+            seeds = np.random.RandomState(int(seeds[0]) ^ n_before).randint(2**31 - 1, size=4)
+            table = self._prepare_more(X, sample_weight)
+        else:
+            table = self._prepare(X, sample_weight, schema, int(seeds[0]))
+        spec = model_spec(self, table.transformer)
+        model = self._grown_model(spec) if go_on else self._build_model(spec, int(seeds[1]))
+        if not go_on and hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
-        model = self._build_model(model_spec(self, transformer), int(seeds[1])).to(device)
-        data = table_tensors(model, encoded, device)
+        model = model.to(device)
+        data = table_tensors(model, table.encoded, device)
+        config = pass_config if once else training_config
+        n_codes = int(table.transformer.cardinalities_.sum())
         result = self._train(
             model,
             data,
-            lambda n_rows: training_config(self, n_rows, int(transformer.cardinalities_.sum())),
+            lambda n_rows: config(self, n_rows, n_codes, n_before),
             n_rows=len(data[0]),
             seed=int(seeds[2]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
+            weights=None if table.weights is None else torch.from_numpy(table.weights).to(device),
+            seconds=self.max_seconds and self.max_seconds - (time.perf_counter() - start),
+            optimizer_state=self._moments() if go_on else None,
         )
+        self._spec = spec
         self._keep_history(result)
+        self._n_steps_in_all = n_before + result.n_steps
+        self._optimizer_state = None
+        if once or self.warm_start:
+            moments = result.optimizer_state
+            self._optimizer_state = [[t.numpy(force=True) for t in player] for player in moments]
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
-        self.transformer_, self._plan = transformer, plan
-        self._take_columns_of(seen, columns)
+        self.transformer_, self._plan = table.transformer, table.plan
+        if table.seen is not None:
+            self._take_columns_of(table.seen, table.columns)
         self.model_ = model
         return self
 

@@ -44,6 +44,7 @@ FLOORS = {
     "_conditional": 3,
     "_constrained": 3,
     "_estimator": 3,
+    "_growing": 3,
     "_scoring": 3,
     "_table_model": 3,
     "config": 3,
@@ -61,6 +62,8 @@ FLOORS = {
 }
 NEIGHBOURS = [
     {"models", "training"},
+    {"_growing", "_table_model"},  # whether the module is still the same
+    {"_growing", "constraints"},
     {"_constrained", "constraints"},  # what a door does about them
     {"_estimator", "config"},  # presets are configurations
     {"config", "persistence"},  # one table of estimators, one way to replace a file

@@ -41,6 +41,8 @@ OTHER = {
     "free_nats": 0.3,
     "max_epochs": 2,
     "max_steps": 11,
+    "max_seconds": 2.5,
+    "warm_start": True,
     "batch_size": 32,
     "optimizer": "adam",
     "learning_rate": 1 / 3,

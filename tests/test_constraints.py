@@ -406,6 +406,11 @@ class TestInTheSynthesizer:
         assert rows["booking"].is_unique
         assert rows["departure"].dropna().dt.hour.eq(0).all()
 
+    def test_columns_that_are_compared_are_no_identifiers(self):
+        table = pd.DataFrame({"low": range(100), "high": range(5, 105)})
+        rows = quick(constraints=[Inequality("low", "high")], max_epochs=1).fit(table).sample(500)
+        assert rows["low"].between(0, 99).all()
+
     def test_condition_columns_are_not_computed_ones(self, numbers):
         with pytest.raises(ValueError, match=r"condition_columns names 'beds'.* from \['guests'\]"):
             quick(constraints=ALL, condition_columns=["beds"]).fit(numbers)

@@ -91,6 +91,11 @@ class ColumnNumbers:
         return np.nan_to_num(column.to_numpy(np.float64, na_value=np.nan)), absent
 
     @property
+    def learnt_as(self) -> str:
+        """Kind of the column for ``TabularTransformer``."""
+        return {"number": "numeric", "moment": "datetime", "duration": "timedelta"}[self.kind]
+
+    @property
     def _code(self) -> str:
         return "M8" if self.kind == "moment" else "m8"
 

@@ -78,8 +78,7 @@ class ConstraintPlan:
             be compared, one that the table breaks, or several that cannot be held together.
         """
         self.columns_ = list(frame.columns)
-        for constraint in self.constraints:
-            self._check(constraint, frame)
+        self.check(frame)
         self.steps_: list[Derivation | Combination] = []
         self.bounds_: list[Bounds] = []
         self.checked_: list[Any] = []
@@ -91,6 +90,11 @@ class ConstraintPlan:
                     self._build_in(constraint, frame)
         self.steps_ = _in_order(self.steps_) or []
         return self
+
+    def check(self, frame: pd.DataFrame) -> None:
+        """Raise for a table that a constraint does not go with, or that breaks one; see ``fit``."""
+        for constraint in self.constraints:
+            self._check(constraint, frame)
 
     def reduce(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the table that is learnt in place of one with the columns of fit."""
@@ -207,12 +211,27 @@ class ConstraintPlan:
         self.refuse_computed(moved, "categorical_features")
         return moved
 
-    def kinds(self, kinds: Mapping[Hashable, str] | None) -> dict[Hashable, str]:
-        """Return kinds of columns of the reduced table, given some of the table's columns."""
+    def kinds(
+        self, kinds: Mapping[Hashable, str] | None, categorical: Any = "auto"
+    ) -> dict[Hashable, str]:
+        """Return kinds of columns of the reduced table, given some of the table's columns.
+
+        Columns that are compared or added up are what they are compared as, whatever their cells
+        look like, unless they are among the ``categorical`` ones.
+        """
         named = {_name(item, self.columns_): kind for item, kind in (kinds or {}).items()}
         self.refuse_computed([name for name in named if name not in self._combined], "column_kinds")
         known = {name: kind for name, kind in named.items() if name not in self._combined}
-        return {**known, **{name: kind for name, kind in self.derived_kinds.items() if kind}}
+        forced = () if categorical is None or isinstance(categorical, str) else categorical
+        computed = {name for step in self.steps_ for name in step.replaces}
+        compared = {
+            numbers.name: numbers.learnt_as
+            for step in self.steps_
+            if isinstance(step, Derivation)
+            for numbers in step.terms_
+            if numbers.name not in computed and numbers.name not in forced
+        }
+        return {**compared, **known, **self.derived_kinds}
 
     def refuse_computed(self, names: Sequence[Hashable] | None, parameter: str) -> None:
         """Raise ValueError where a parameter names columns that the model does not know."""

@@ -86,10 +86,11 @@ class Derivation:
         return self
 
     @property
-    def makes(self) -> dict[Hashable, str | None]:
-        """Columns of the reduced table, and their kinds; None to see by the dtype."""
+    def makes(self) -> dict[Hashable, str]:
+        """Columns of the reduced table, and their kinds."""
         rest = {self.rest_name_: "numeric"} if self.has_rest_ else {}
-        return {**rest, **({self.alone_name_: None} if self.has_alone_ else {})}
+        alone = {self.alone_name_: self.numbers_.learnt_as} if self.has_alone_ else {}
+        return {**rest, **alone}
 
     def reduce(self, frame: pd.DataFrame) -> dict[Hashable, Any]:
         """Return the columns of the reduced table."""
@@ -263,7 +264,7 @@ class Combination:
         return self
 
     @property
-    def makes(self) -> dict[Hashable, str | None]:
+    def makes(self) -> dict[Hashable, str]:
         """The column of the reduced table, and its kind."""
         return {self.name_: "categorical"}
 

@@ -15,6 +15,7 @@ from skvae.training.evaluation import evaluate
 from skvae.training.loop import train
 from skvae.training.seeding import isolated_torch_seed
 from skvae.training.trackers import MLflow, TensorBoard
+from skvae.training.weights import TimeBudget, WeightedRows, steps_within
 
 __all__ = [
     "Callback",
@@ -26,10 +27,13 @@ __all__ = [
     "MLflow",
     "ProgressBar",
     "TensorBoard",
+    "TimeBudget",
     "TrainingConfig",
     "TrainingResult",
+    "WeightedRows",
     "evaluate",
     "isolated_torch_seed",
     "steps_per_epoch",
+    "steps_within",
     "train",
 ]
