@@ -158,13 +158,13 @@ def test_nothing_that_is_made_anew_is_in_the_transformer(small, transformer):
             assert not any(str(cell).encode() in dump for cell in small[name].dropna()), name
 
 
-def test_what_is_made_anew_is_not_modelled(small, transformer):
-    for name, columns in zip(small, transformer.code_columns_, strict=True):
-        sizes = transformer.cardinalities_[columns].tolist()
-        if name in ("key", "snowflake", "uuid", "constant", "all missing"):
-            assert sizes == []
-        elif transformer.kinds_[name] in MADE_KINDS:
-            assert sizes == [2]  # present or missing
+def test_of_what_is_made_anew_only_the_missing_cells_are_modelled(small, transformer):
+    for position, name in enumerate(small):
+        assert transformer.code_columns_[position] == [position]
+        size = transformer.cardinalities_[position]
+        if transformer.kinds_[name] in MADE_KINDS:
+            assert size == 1 + small[name].isna().any(), name
+    assert transformer.cardinalities_[list(small).index("constant")] == 1
 
 
 @pytest.mark.parametrize("decoder", ["autoregressive", "factorized"])

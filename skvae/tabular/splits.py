@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from skvae.tabular.encoded import EncodedTable
+
 
 class CodeSplit:
     """Write the codes of one column of very many levels as digits.
@@ -84,6 +86,49 @@ class CodeSplit:
         place[beyond] = rng.integers(max(0, n_rest - self.base_), n_rest, size=int(beyond.sum()))
         rank[rows] = self.n_own_ + place
         return self.order_[rank]
+
+
+def code_columns(n_columns: int, splits: dict[int, CodeSplit]) -> list[list[int]]:
+    """Return which code columns each column has: its own position, then those behind the rest."""
+    columns = [[position] for position in range(n_columns)]
+    stop = n_columns
+    for position, split in splits.items():
+        start, stop = stop, stop + split.n_digits_ - 1
+        columns[position] += range(start, stop)
+    return columns
+
+
+def split_codes(
+    splits: dict[int, CodeSplit], codes: np.ndarray, places: np.ndarray
+) -> EncodedTable:
+    """Lay the codes and places of columns out in code columns."""
+    if not splits:
+        return EncodedTable(codes, places)
+    digits = {position: split.split(codes[:, position]) for position, split in splits.items()}
+    first = codes.copy()
+    for position, split in digits.items():
+        first[:, position] = split[:, 0]
+    more = [split[:, 1:] for split in digits.values()]
+    codes = np.concatenate([first, *more], axis=1)
+    if len(places):
+        behind = np.zeros((len(places), codes.shape[1] - places.shape[1]), places.dtype)
+        places = np.concatenate([places, behind], axis=1)
+    return EncodedTable(codes, places)
+
+
+def join_codes(
+    splits: dict[int, CodeSplit],
+    columns: list[list[int]],
+    codes: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return one code for each cell from those of code columns."""
+    if not splits:
+        return codes
+    joined = codes[:, : len(columns)].copy()
+    for position, split in splits.items():
+        joined[:, position] = split.join(codes[:, columns[position]], rng)
+    return joined
 
 
 def _root(number: int, degree: int) -> int:

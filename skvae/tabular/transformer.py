@@ -26,7 +26,7 @@ from skvae.tabular.kinds import PERSONAL_KINDS
 from skvae.tabular.made import IdentifierEncoder, MadeEncoder, PersonalEncoder, TextEncoder
 from skvae.tabular.mixture import MixtureEncoder
 from skvae.tabular.numeric import QuantileEncoder
-from skvae.tabular.splits import CodeSplit
+from skvae.tabular.splits import CodeSplit, code_columns, join_codes, split_codes
 
 
 class TabularTransformer(TransformerMixin, BaseEstimator):
@@ -80,8 +80,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
     kinds_ : dict
         Kind of each column, by name.
     code_columns_ : list of list of int
-        For each column, which code columns it has in an ``EncodedTable``: one as a rule, none if
-        there is nothing to tell apart, several beyond ``max_categories``.
+        For each column, which code columns it has in an ``EncodedTable``: the one at its own
+        position, and beyond ``max_categories`` more, that stand behind those of all columns.
     cardinalities_ : ndarray of shape (n_code_columns,)
         Number of codes of each code column.
     code_counts_ : list of ndarray of shape (n_codes,)
@@ -204,12 +204,13 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         self._lay_out(cells, codes)
         self._warn_of_guesses()
         self._warn_of_fresh_labels()
-        return self._split(codes, inside)
+        return split_codes(self.splits_, codes, inside)
 
     def encode(self, X, *, places=True) -> EncodedTable:
         """Return the codes and places of a table with the columns of fit."""
         check_is_fitted(self)
-        return self._split(*self._encode(self._read(read_table(self, X, reset=False)), places))
+        cells = self._read(read_table(self, X, reset=False))
+        return split_codes(self.splits_, *self._encode(cells, places))
 
     def encode_with_measure(self, X):
         """Return the encoded table, and log densities of the cells given their modes.
@@ -225,7 +226,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         cells = self._read(read_table(self, X, reset=False))
         codes, inside = self._encode(cells, True)
-        encoded = self._split(codes, inside)
+        encoded = split_codes(self.splits_, codes, inside)
         log_measure = np.zeros(len(codes))
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
             if isinstance(encoder, QuantileEncoder):
@@ -244,7 +245,8 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         rng : numpy.random.Generator
             Source of what codes leave open: stand-ins of rare levels, cells made anew.
         """
-        return self._decode_columns(*self._join(codes, places, rng), rng)
+        codes = join_codes(self.splits_, self.code_columns_, codes, rng)
+        return self._decode_columns(codes, places, rng)
 
     def _decode_columns(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
         """Return the table behind one code and one place for each cell."""
@@ -405,63 +407,29 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         return codes, inside
 
     def _lay_out(self, cells, codes: np.ndarray) -> None:
-        """Give each column its code columns; count the rows behind their codes, and rank them."""
-        self.code_columns_, self.splits_, self.code_counts_, self.code_scores_ = [], {}, [], []
+        """Split columns of too many codes; count the rows behind codes, and rank those."""
+        self.splits_, self.code_counts_, self.code_scores_ = {}, [], []
         for index, (encoder, column) in enumerate(zip(self.encoders_, cells, strict=True)):
-            code, start = codes[:, index], len(self.code_counts_)
+            code = codes[:, index]
             encoder.code_counts_ = np.bincount(code, minlength=encoder.n_codes_)
             if isinstance(encoder, CategoricalEncoder) and encoder.n_codes_ > self.max_categories:
                 always = np.arange(len(encoder.levels_), encoder.n_codes_)
                 split = CodeSplit(encoder.code_counts_, self.max_categories, always)
                 self.splits_[index] = split
-                for digit, size in zip(split.split(code).T, split.sizes_, strict=True):
-                    self.code_counts_.append(np.bincount(digit, minlength=size))
-                    self.code_scores_.append(None)
-            elif encoder.n_codes_ > 1 or encoder.has_place:
+                code = split.split(code)[:, 0]
+                self.code_counts_.append(np.bincount(code, minlength=split.sizes_[0]))
+                self.code_scores_.append(None)
+            else:
                 self.code_counts_.append(encoder.code_counts_)
                 self.code_scores_.append(_code_scores(encoder, column, code))
-            self.code_columns_.append(list(range(start, len(self.code_counts_))))
-        if not self.code_counts_:
-            # A table without anything to learn still needs a column to learn.
-            self.code_counts_.append(self.encoders_[0].code_counts_)
-            self.code_scores_.append(None)
-            self.code_columns_[0] = [0]
+        self.code_columns_ = code_columns(len(cells), self.splits_)
+        for index, split in self.splits_.items():
+            for digit, size in zip(
+                split.split(codes[:, index]).T[1:], split.sizes_[1:], strict=True
+            ):
+                self.code_counts_.append(np.bincount(digit, minlength=size))
+                self.code_scores_.append(None)
         self.cardinalities_ = np.array([len(counts) for counts in self.code_counts_])
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether each column has one code column."""
-        return all(len(columns) == 1 for columns in self.code_columns_)
-
-    def _split(self, codes: np.ndarray, places: np.ndarray) -> EncodedTable:
-        """Lay codes and places of columns out in code columns."""
-        if self._is_plain:
-            return EncodedTable(codes, places)
-        shape = (len(codes), len(self.cardinalities_))
-        out = np.zeros(shape, np.int64)
-        inside = np.zeros(shape if len(places) else (0, 0), np.float32)
-        for index, columns in enumerate(self.code_columns_):
-            if index in self.splits_:
-                out[:, columns] = self.splits_[index].split(codes[:, index])
-            elif len(columns):
-                out[:, columns[0]] = codes[:, index]
-                if len(places):
-                    inside[:, columns[0]] = places[:, index]
-        return EncodedTable(out, inside)
-
-    def _join(self, codes: np.ndarray, places: np.ndarray, rng: np.random.Generator):
-        """Return one code and one place for each cell from those of code columns."""
-        if self._is_plain:
-            return codes, places
-        out = np.zeros((len(codes), len(self.code_columns_)), np.int64)
-        inside = np.zeros(out.shape, places.dtype)
-        for index, columns in enumerate(self.code_columns_):
-            if index in self.splits_:
-                out[:, index] = self.splits_[index].join(codes[:, columns], rng)
-            elif len(columns):
-                out[:, index] = codes[:, columns[0]]
-                inside[:, index] = places[:, columns[0]]
-        return out, inside
 
     @property
     def kinds_(self) -> dict:
