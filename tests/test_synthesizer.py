@@ -413,15 +413,17 @@ class TestScore:
     @pytest.mark.parametrize("dtype", [np.int64, np.float64, "category", str])
     def test_of_a_die_is_the_log_of_its_sides(self, dtype):
         throws = pd.DataFrame({"die": np.random.default_rng(0).integers(1, 7, 1200)})
-        fitted = quick(max_epochs=5, free_nats=0.0).fit(throws.astype(dtype))
+        fitted = quick(max_epochs=20, batch_size=128, free_nats=0.0).fit(throws.astype(dtype))
         # Floats are known to the unit as well: the density of a whole number is its mass.
         assert fitted.score(throws.astype(dtype)) == pytest.approx(-np.log(6), abs=0.05)
 
-    def test_unseen_values_are_unlikely_but_not_impossible(self, either, table):
+    @pytest.mark.parametrize("make", [quick, paper], ids=["default", "paper"])
+    def test_unseen_values_are_unlikely_but_not_impossible(self, make, table):
+        fitted = make(max_epochs=10, batch_size=32).fit(table[:300])
         odd = table[:50].copy()
-        usual = either.score_samples(odd)
+        usual = fitted.score_samples(odd)
         for column, value in {"x": 1e6, "y": -1e9, "count": 99, "letter": "?"}.items():
-            scores = either.score_samples(odd.assign(**{column: value}).astype(table.dtypes))
+            scores = fitted.score_samples(odd.assign(**{column: value}).astype(table.dtypes))
             assert np.isfinite(scores).all(), column
             assert scores.mean() < usual.mean(), column
 
