@@ -4,26 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skvae import constraints, datasets, metrics, models, samplers, tabular, training
+    from skvae import constraints, datasets, metrics, models, report, samplers, tabular, training
     from skvae.clusterer import AEStetikClusterer
     from skvae.config import from_config, to_config
     from skvae.embedder import VAEEmbedder
     from skvae.persistence import load, save
+    from skvae.report import QualityReport, evaluate
     from skvae.synthesizer import TVAESynthesizer
 
     __version__: str
 
 __all__ = [
     "AEStetikClusterer",
+    "QualityReport",
     "TVAESynthesizer",
     "VAEEmbedder",
     "__version__",
     "constraints",
     "datasets",
+    "evaluate",
     "from_config",
     "load",
     "metrics",
     "models",
+    "report",
     "samplers",
     "save",
     "tabular",
@@ -31,11 +35,22 @@ __all__ = [
     "training",
 ]
 
-_SUBMODULES = {"constraints", "datasets", "metrics", "models", "samplers", "tabular", "training"}
+_SUBMODULES = {
+    "constraints",
+    "datasets",
+    "metrics",
+    "models",
+    "report",
+    "samplers",
+    "tabular",
+    "training",
+}
 _HOMES = {
     "AEStetikClusterer": "skvae.clusterer",
+    "QualityReport": "skvae.report",
     "TVAESynthesizer": "skvae.synthesizer",
     "VAEEmbedder": "skvae.embedder",
+    "evaluate": "skvae.report",
     "from_config": "skvae.config",
     "load": "skvae.persistence",
     "save": "skvae.persistence",

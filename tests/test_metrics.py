@@ -84,6 +84,8 @@ class TestColumnShapes:
             lambda rng, n: 10_000.0 * rng.integers(-50, 50, n),
             lambda rng, n: rng.standard_cauchy(n).round(2),
             lambda rng, n: np.full(n, 3.5),
+            lambda rng, n: np.full(n, 1),
+            lambda rng, n: rng.choice([0.0, np.inf], n),
             lambda rng, n: rng.integers(0, 2**40, n).astype(float),
         ],
     )
@@ -312,6 +314,13 @@ class TestTwoSampleScore:
         infinite = real.assign(x=np.inf)
         result = two_sample_score(real, infinite, classifier="xgboost", random_state=0)
         assert 0.0 <= result.value < 1.0
+
+    @pytest.mark.parametrize("classifier", ["auto", "logistic"])
+    def test_empty_columns_do_no_harm(self, real, classifier):
+        empty = real.assign(nothing=np.nan, none=None)
+        known = two_sample_score(real, real, classifier=classifier, random_state=0).value
+        found = two_sample_score(empty, empty, classifier=classifier, random_state=0).value
+        assert found == pytest.approx(known, abs=0.05)
 
     def test_bad_parameters(self, real):
         with pytest.raises(ValueError, match="classifier must be one of"):

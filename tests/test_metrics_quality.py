@@ -207,6 +207,10 @@ class TestUtility:
         with pytest.raises(ValueError, match=message):
             utility(real.assign(**change), other, target, **options)
 
+    def test_empty_columns_do_no_harm(self, real, other):
+        tables = [t.assign(nothing=np.nan, none=None) for t in (real, other)]
+        assert utility(*tables, "sick").value == utility(real, other, "sick").value
+
     def test_a_table_of_the_target_alone(self, real):
         with pytest.raises(ValueError, match="no column beside target"):
             utility(real[["sick"]], real[["sick"]], "sick")

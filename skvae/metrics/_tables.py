@@ -164,6 +164,12 @@ def as_numbers(column: pd.Series, where: str) -> np.ndarray:
         ) from error
 
 
+def fill_empty_columns(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put 0 into columns of which `train` knows no cell: scikit-learn's trees refuse them."""
+    is_empty = np.isnan(train).all(axis=0)
+    return np.where(is_empty, 0.0, train), np.where(is_empty, 0.0, test)
+
+
 def as_frame(table, name: str) -> pd.DataFrame:
     """Check that a table has rows and columns of different names; arrays become frames."""
     if not isinstance(table, pd.DataFrame):

@@ -122,7 +122,7 @@ def _largest_gap(samples: list[np.ndarray]) -> float:
     rank = np.cumsum(is_open) - 1
     kept = [np.flatnonzero(is_open[c]) for c in codes]
     codes = [c[k] for c, k in zip(codes, kept, strict=True)]
-    if whole and below.shape[1] * unit <= 4 * sum(sizes):
+    if unit and below.shape[1] * unit <= 4 * sum(sizes):
         heights = [h[k].astype(np.int64) for h, k in zip(heights, kept, strict=True)]
         codes = [rank[c] * unit + h - c * unit for c, h in zip(codes, heights, strict=True)]
         return max(gap, _gap_at_ends(codes, below, unit, sizes)[0])

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler
 
 from ._result import TwoSampleResult
-from ._tables import Tables
+from ._tables import Tables, fill_empty_columns
 
 _CLASSIFIERS = ("auto", "xgboost", "hist_gradient_boosting", "logistic")
 
@@ -125,11 +125,12 @@ def two_sample_score(
     folds = StratifiedKFold(n_splits=n_splits, shuffle=True, random_state=random_state)
     aucs = []
     for train, test in folds.split(x, y):
+        x_train, x_test = fill_empty_columns(x[train], x[test])
         with warnings.catch_warnings():
             # SDMetrics stops the logistic regression after 100 iterations, converged or not.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x[train], y[train])
-        aucs.append(roc_auc_score(y[test], model.predict_proba(x[test])[:, 1]))
+            model.fit(x_train, y[train])
+        aucs.append(roc_auc_score(y[test], model.predict_proba(x_test)[:, 1]))
     scores = 2.0 - 2.0 * np.maximum(aucs, 0.5)
 
     oracle = None
@@ -143,9 +144,7 @@ def two_sample_score(
         oracle,
         auc=float(np.mean(aucs)),
         classifier=name,
-        importances=_importances(model, x[test], y[test], owners, aucs[-1])
-        if importances
-        else None,
+        importances=_importances(model, x_test, y[test], owners, aucs[-1]) if importances else None,
     )
 
 

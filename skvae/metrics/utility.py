@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from ._result import MetricResult
-from ._tables import Tables
+from ._tables import Tables, fill_empty_columns
 
 # A numerical target of no more values is taken for classes.
 _MAX_NUMERIC_CLASSES = 10
@@ -117,10 +117,12 @@ def utility(
     test = 0 if holdout is None else 2
     score = _score_regression if is_regression else _score_classification
     model = estimator if estimator is not None else _default_model(is_regression)
-    details = score(model, x[1], y[1], x[test], y[test])
+    x_train, x_test = fill_empty_columns(x[1], x[test])
+    details = score(model, x_train, y[1], x_test, y[test])
     oracle = None
     if holdout is not None:
-        details["oracle"] = score(model, x[0], y[0], x[test], y[test])["score"]
+        x_train, x_test = fill_empty_columns(x[0], x[test])
+        details["oracle"] = score(model, x_train, y[0], x_test, y[test])["score"]
         oracle = float(details["oracle"][0])
     return MetricResult("utility", float(details["score"][0]), details, oracle)
 
