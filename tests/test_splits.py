@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skvae.tabular import CodeSplit, TabularTransformer
+from skvae.tabular.conditions import parse_condition
 
 
 def zipf(n_codes, power=1.1):
@@ -85,3 +86,13 @@ def test_a_hundred_thousand_levels_take_little_memory():
     assert peak < 150e6
     assert transformer.cardinalities_.max() <= 1000
     assert encoded.codes.shape == (200_000, 2)
+
+
+def test_a_condition_on_a_column_of_too_many_levels_is_refused_with_a_way_out():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"level": [f"k{n}" for n in rng.integers(0, 40, 1000)]})
+    transformer = TabularTransformer(max_categories=16).fit(table)
+    with pytest.raises(ValueError, match=r"conditions\['level'\].*Fit with max_categories=41"):
+        parse_condition(transformer, 0, "k3")
+    transformer = TabularTransformer(max_categories=41).fit(table)
+    assert parse_condition(transformer, 0, "k3").code == 23

@@ -103,6 +103,12 @@ def position_of(transformer, name, parameter: str = "conditions") -> int:
 def parse_condition(transformer, column: int, wanted) -> Condition:
     """Read the condition on one column; see ``parse_conditions``."""
     encoder, schema = transformer.encoders_[column], transformer.schema_[column]
+    if column in transformer.splits_:
+        raise ValueError(
+            f"conditions[{schema.name!r}]={wanted!r}: the column has {encoder.n_codes_} codes, and "
+            f"beyond max_categories={transformer.max_categories} a column is coded in several "
+            f"steps, which no condition reaches. Fit with max_categories={encoder.n_codes_}."
+        )
     if isinstance(wanted, tuple):
         if len(wanted) != 2:
             raise ValueError(
