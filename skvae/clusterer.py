@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
 from skvae.spatial import SpatialConsensus, fit_from_labels
-from skvae.spatial.annotated import annotate, is_annotated, read_annotated, read_totals
+from skvae.spatial.annotated import annotate, is_annotated, order_genes, read_annotated, read_totals
 from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer
 from skvae.spatial.inputs import SpotReader, Spots, split_columns
 from skvae.spatial.student import RingView
@@ -458,14 +458,18 @@ class AEStetikClusterer(
 
     def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> Spots:
         """Check what was passed, and reduce it to components."""
-        total = None
+        total = gene_names = None
         if is_annotated(X):
             total = read_totals(X)
             found = read_annotated(X)
-            X = found.X
+            X, gene_names = found.X, found.gene_names
             coordinates = found.coordinates if coordinates is None else coordinates
             morphology = found.morphology if morphology is None else morphology
             slide = found.slide if slide is None else slide
+        if reset:
+            self._gene_names = gene_names
+        else:
+            X = order_genes(X, gene_names, self._gene_names)
         dtypes = [np.float64, np.float32]
         n_least = 2 if reset else 1
         X = validate_data(

@@ -1,6 +1,8 @@
 """``AEStetikClusterer``: domains, their embedding, and what it owes scikit-learn."""
 
 import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import joblib
@@ -118,6 +120,12 @@ class TestContract:
         np.testing.assert_array_equal(again.embedding_, fitted.embedding_)
         np.testing.assert_array_equal(again.labels_, fitted.labels_)
         np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_importing_it_needs_none_of_the_heavy_packages():
+    names = {"scanpy", "squidpy", "lightning", "torchvision", "anndata", "igraph", "matplotlib"}
+    code = f"import sys, skvae.clusterer; sys.exit(bool({names} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestDomains:
