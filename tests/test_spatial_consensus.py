@@ -52,6 +52,24 @@ def test_what_it_learnt_has_the_shapes_promised(tissue, fitted):
     assert fitted.width_factor_ == 1
 
 
+def test_domains_of_few_noisy_spots_hardly_depend_on_the_seed():
+    X, places, _ = section(3, side=16)
+    one, other = (SpatialConsensus(3, n_repeats=1, random_state=seed) for seed in (0, 1))
+    one.fit(X, coordinates=places)
+    other.fit(X, coordinates=places)
+    assert one.agreement_ < 0.8  # the mixtures themselves do depend on it
+    assert adjusted_rand_score(one.labels_, other.labels_) > 0.9
+
+
+def test_without_a_number_of_domains_it_chooses_one_and_keeps_the_curve(tissue, fitted):
+    X, places, _ = tissue
+    chosen = clone(fitted).set_params(n_clusters=None).fit(X, coordinates=places)
+    best = chosen.selection_.stability[chosen.selection_.candidates == chosen.n_clusters_]
+    assert chosen.n_clusters_ == chosen.selection_.n_clusters == chosen.proba_.shape[1]
+    assert best > chosen.selection_.stability.max() - 0.1
+    assert fitted.selection_ is None and fitted.n_clusters_ == 3
+
+
 def test_predicting_the_training_slide_gives_its_labels(tissue, fitted):
     X, places, _ = tissue
     np.testing.assert_array_equal(fitted.predict_proba(X, coordinates=places), fitted.proba_)
@@ -145,6 +163,8 @@ def test_an_image_with_the_range_of_the_expression_is_joined(tissue, image):
     np.testing.assert_array_equal(
         both.predict(X, coordinates=places, morphology=image), both.labels_
     )
+    in_another_unit = clone(both).fit(X, coordinates=places, morphology=1e5 * image)
+    assert np.mean(in_another_unit.labels_ == both.labels_) > 0.995
     with pytest.raises(ValueError, match="morphology is missing"):
         both.predict(X, coordinates=places)
     with pytest.raises(ValueError, match="2 columns, but had 4 in fit"):

@@ -16,9 +16,18 @@ from skvae._random import private_random_state
 from skvae.spatial.agreement import align, pairwise_ari
 from skvae.spatial.checks import check_morphology
 from skvae.spatial.gate import GATE, range_ratio
-from skvae.spatial.members import Member, find_directions, fit_member, mean_posteriors, smooth
+from skvae.spatial.members import (
+    Member,
+    find_directions,
+    fit_member,
+    mean_posteriors,
+    n_leading,
+    smooth,
+    width_factor,
+)
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.refinement import vote
+from skvae.spatial.selection import choose_n_clusters
 
 WIDTHS = (1.0, 1.25, 1.6)
 # Of modalities joined only directions that do not depend on their scales: these.
@@ -32,22 +41,7 @@ PROJECTIONS = (
 REPEATS, REPEATS_SMALL, SMALL = 1, 3, 1_000
 # Share of the members that is kept.
 KEPT_SHARE = 0.6
-MAX_FEATURES = 50
 VOTERS, VOTERS_SMALL = 18, 6
-
-
-def width_factor(slide_size: float, n_clusters: int) -> float:
-    """Return what kernels are narrowed by, so that they are no wider than the mean domain.
-
-    ``sqrt(N/K) / 16``, at least 0.4 and at most 1, for N spots on a slide. It is 1 for sections of
-    more than 256 spots a domain.
-    """
-    return float(np.clip(np.sqrt(slide_size / n_clusters) / 16, 0.4, 1.0))
-
-
-def n_leading(n_features: int, n_spots: int) -> int:
-    """Return how many leading features a set of so many spots carries."""
-    return min(MAX_FEATURES, n_features, max(10, n_spots // 20))
 
 
 class SpatialConsensus(ClusterMixin, BaseEstimator):
@@ -61,8 +55,8 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default=7
-        Number of domains K.
+    n_clusters : int or None, default=7
+        Number of domains K. None: the one that ``choose_n_clusters`` hints at.
     refine : bool, default=True
         Whether neighbours vote: the 18 nearest, 6 where kernels were narrowed.
     use_morphology : {"auto"} or bool, default="auto"
@@ -82,6 +76,10 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
 
     Attributes
     ----------
+    n_clusters_ : int
+        Number of domains.
+    selection_ : NumberOfClusters or None
+        The numbers that were tried and how stable each was, with ``n_clusters=None``.
     labels_ : int64 array of shape (n_spots,)
         Domain of each spot, from 0, in the order of their sizes.
     proba_ : array of shape (n_spots, n_clusters)
@@ -140,7 +138,7 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
         "refine": ["boolean"],
         "use_morphology": ["boolean", StrOptions({"auto"})],
         "n_repeats": [Interval(Integral, 1, None, closed="left"), None],
@@ -195,16 +193,21 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         """
         self._validate_params()
         X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
-        if len(X) < self.n_clusters:
+        if len(X) < (self.n_clusters or 2):
             raise ValueError(
-                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}: lower n_clusters "
-                "or pass more spots"
+                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters or 2}: lower "
+                "n_clusters, or pass more spots"
             )
         around = _neighbourhoods(len(X), coordinates, slide, neighbourhoods)
         rng = private_random_state(self.random_state)
         self.n_features_in_ = X.shape[1]
         features = self._fit_features(X, morphology, around)
-        self.width_factor_ = width_factor(around.slide_size, self.n_clusters)
+        self.n_clusters_, self.selection_ = self.n_clusters, None
+        if self.n_clusters is None:
+            image = features[:, self.n_leading_ :] if self.uses_morphology_ else None
+            self.selection_ = choose_n_clusters(X, around, rng, morphology=image)
+            self.n_clusters_ = self.selection_.n_clusters
+        self.width_factor_ = width_factor(around.slide_size, self.n_clusters_)
         smoothed = smooth(features, around, self._widths())
         rows = around.spread_sample(self.max_fit_spots, rng)
         members = self._fit_members(features, smoothed, around, rows, rng)
@@ -273,6 +276,10 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
             image = check_morphology(morphology, len(X))
             self.n_morphology_features_ = image.shape[1]
             self.morphology_mean_ = image.mean(axis=0)
+            # As large as the expression: in sums over both neither is lost to rounding.
+            leading = X[:, : self.n_leading_]
+            spreads = [np.sqrt(part.var(axis=0).sum()) for part in (leading, image)]
+            self._morphology_scale = spreads[0] / spreads[1] if all(spreads) else 1.0
             self.range_ratio_ = range_ratio(X, image, around)
             if self.use_morphology == "auto":
                 self.uses_morphology_ = self.range_ratio_ >= GATE
@@ -281,7 +288,7 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         return self.features(X, morphology)
 
     def features(self, X: np.ndarray, morphology) -> np.ndarray:
-        """Return the centred features that members are projections of."""
+        """Return the centred features that members are projections of, modalities of one size."""
         size = self.n_leading_
         centred = np.subtract(X[:, :size], self.mean_[:size]).astype(np.float32)
         if not self.uses_morphology_:
@@ -292,7 +299,8 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
                 "these spots, or fit with use_morphology=False"
             )
         image = check_morphology(morphology, len(X), self.n_morphology_features_)
-        return np.hstack([centred, (image - self.morphology_mean_).astype(np.float32)])
+        scaled = (image - self.morphology_mean_) * self._morphology_scale
+        return np.hstack([centred, scaled.astype(np.float32)])
 
     def _fit_members(
         self,
@@ -311,7 +319,7 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
             for matrix in directions * n_repeats:
                 seed = np.random.RandomState(rng.randint(np.iinfo(np.int32).max))
                 members.append(
-                    fit_member(sampled, width, matrix, self.n_clusters, seed, self.n_starts)
+                    fit_member(sampled, width, matrix, self.n_clusters_, seed, self.n_starts)
                 )
         return members
 
@@ -321,12 +329,12 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         """Keep the members that agree best, and give them the same label ids."""
         posteriors = [member.posteriors(smoothed[member.width][rows]) for member in members]
         labelings = np.array([part.argmax(axis=1) for part in posteriors])
-        self.member_agreement_ = pairwise_ari(labelings, self.n_clusters).mean(axis=1)
+        self.member_agreement_ = pairwise_ari(labelings, self.n_clusters_).mean(axis=1)
         self.agreement_ = float(self.member_agreement_.mean())
         ranking = np.argsort(-self.member_agreement_, kind="stable")
         kept = ranking[: int(np.ceil(KEPT_SHARE * len(members)))]
         columns, mean = align([posteriors[place] for place in kept], reference=0)
-        sizes = np.bincount(mean.argmax(axis=1), minlength=self.n_clusters)
+        sizes = np.bincount(mean.argmax(axis=1), minlength=self.n_clusters_)
         by_size = np.argsort(-sizes, kind="stable")
         self.members_ = [members[place] for place in kept]
         for member, order in zip(self.members_, columns, strict=True):

@@ -18,6 +18,21 @@ from skvae.spatial.projections import (
 
 # Rows for which posteriors are made at a time.
 CHUNK = 65_536
+MAX_FEATURES = 50
+
+
+def width_factor(slide_size: float, n_clusters: int) -> float:
+    """Return what kernels are narrowed by, so that they are no wider than the mean domain.
+
+    ``sqrt(N/K) / 16``, at least 0.4 and at most 1, for N spots on a slide. It is 1 for sections of
+    more than 256 spots a domain.
+    """
+    return float(np.clip(np.sqrt(slide_size / n_clusters) / 16, 0.4, 1.0))
+
+
+def n_leading(n_features: int, n_spots: int) -> int:
+    """Return how many leading features a set of so many spots carries."""
+    return min(MAX_FEATURES, n_features, max(10, n_spots // 20))
 
 
 class Member:
