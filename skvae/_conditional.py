@@ -27,6 +27,7 @@ from skvae.tabular.conditions import (
 )
 from skvae.tabular.copies import copied_from
 from skvae.tabular.frames import restore_container
+from skvae.tabular.splits import split_codes
 
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
@@ -393,7 +394,8 @@ class ConditionalMixin:
             # A code without training rows has no probability worth the name.
             tells = ~absent[:, position] & (np.asarray(encoder.code_counts_)[code] > 0)
             codes[:, position] = np.where(tells, code, -1)
-        return codes, places
+        known = split_codes(self.transformer_.splits_, codes, places)
+        return known.codes, known.places
 
     def _encode_known(self, frame):
         return self._codes_of(frame, self._read_known(frame))
@@ -423,7 +425,6 @@ class ConditionalMixin:
     def _fill(self, frame, rows, absent, n_draws, rng) -> list[pd.DataFrame]:
         """Return as many tables of drawn rows, in the order of ``rows``."""
         codes, places = self._encode_known(frame.iloc[rows])
-        codes[absent[rows]] = -1
         drawn = [np.empty((n_draws, *codes.shape), kind) for kind in (np.int64, np.float32)]
         seed = rng.randint(2**31 - 1)
         device = next(self.model_.parameters()).device
@@ -470,8 +471,9 @@ class ConditionalMixin:
         never = {}
         for position, encoder in enumerate(self.transformer_.encoders_):
             if encoder.has_missing_ and encoder.n_codes_ > 1:
-                flags = torch.zeros(encoder.n_codes_, dtype=torch.bool)
-                flags[-1] = True
+                flags = torch.zeros(self.model_.cardinalities[position], dtype=torch.bool)
+                split = self.transformer_.splits_.get(position)
+                flags[-1 if split is None else split.rank_[-1]] = True
                 never[position] = flags
         return never
 
@@ -512,7 +514,8 @@ class ConditionalMixin:
     def _values_of(self, position: int) -> list:
         """Return the values of a column that has a few."""
         encoder, schema = self.transformer_.encoders_[position], self.transformer_.schema_[position]
-        if isinstance(encoder, CategoricalEncoder) and not encoder.fresh_labels_:
+        told = position not in self.transformer_.splits_
+        if isinstance(encoder, CategoricalEncoder) and told and not encoder.fresh_labels_:
             return list(encoder.levels_)
         if isinstance(encoder, QuantileEncoder) and encoder.n_bins_ == 0:
             return pd.Series(schema.write_numbers(encoder.atoms_)).tolist()
@@ -524,8 +527,8 @@ class ConditionalMixin:
     def _code_counts(self) -> list[torch.Tensor]:
         device = next(self.model_.parameters()).device
         return [
-            torch.from_numpy(np.asarray(encoder.code_counts_, np.float32)).to(device)
-            for encoder in self.transformer_.encoders_
+            torch.from_numpy(np.asarray(counts, np.float32)).to(device)
+            for counts in self.transformer_.code_counts_
         ]
 
     def _code_proba(self, codes, places, position, with_gaps, rng) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skvae import TVAESynthesizer
 from skvae.tabular import CodeSplit, TabularTransformer
 from skvae.tabular.conditions import parse_condition
 
@@ -96,3 +97,24 @@ def test_a_condition_on_a_column_of_too_many_levels_is_refused_with_a_way_out():
         parse_condition(transformer, 0, "k3")
     transformer = TabularTransformer(max_categories=41).fit(table)
     assert parse_condition(transformer, 0, "k3").code == 23
+
+
+def test_a_code_that_is_not_known_has_digits_that_are_not():
+    split = CodeSplit(zipf(1000), 100, np.empty(0, int))
+    digits = split.split(np.array([5, -1, 999]))
+    assert (digits < 0).all(axis=1).tolist() == [False, True, False]
+
+
+def test_missing_cells_of_a_column_of_too_many_levels_are_imputed():
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 2000)
+    level = rng.integers(0, 20, 2000) * 2 + group
+    table = pd.DataFrame({"group": group, "level": [f"k{n}" for n in level]})
+    synthesizer = TVAESynthesizer(max_categories=16, max_epochs=20, random_state=0).fit(table)
+    assert max(synthesizer.model_.cardinalities) <= 16
+    gaps = table.head(400).copy()
+    gaps.loc[::2, "level"] = None
+    filled = synthesizer.impute(gaps, random_state=0)["level"]
+    assert (filled[1::2] == gaps["level"][1::2]).all()
+    number = filled[::2].str[1:].astype(int)
+    assert (number % 2 == gaps["group"][::2]).mean() > 0.9

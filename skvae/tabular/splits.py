@@ -60,14 +60,17 @@ class CodeSplit:
         self.sizes_ = (self.n_own_ + self.base_,) + (1 + self.base_,) * (self.n_digits_ - 1)
 
     def split(self, codes: np.ndarray) -> np.ndarray:
-        """Return the digits of codes, int64 of shape (n_rows, n_digits); 0 where there is none."""
+        """Return the digits of codes, int64 of shape (n_rows, n_digits); 0 where there is none.
+
+        A code of -1, one that is not known, has digits of -1.
+        """
         rank = self.rank_[codes]
         in_bucket = rank >= self.n_own_
         place = np.where(in_bucket, rank - self.n_own_, 0)
         digits = np.unravel_index(place, (self.base_,) * self.n_digits_)
         first = np.where(in_bucket, self.n_own_ + digits[0], rank)
         rest = [np.where(in_bucket, 1 + digit, 0) for digit in digits[1:]]
-        return np.stack([first, *rest], axis=1)
+        return np.where(codes[:, None] < 0, -1, np.stack([first, *rest], axis=1))
 
     def join(self, digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the codes of digits, int64 of shape (n_rows,).
