@@ -45,6 +45,7 @@ FLOORS = {
     "_constrained": 3,
     "_estimator": 3,
     "_growing": 3,
+    "_metadata": 3,
     "_scoring": 3,
     "_table_model": 3,
     "config": 3,
@@ -54,6 +55,8 @@ FLOORS = {
     "clusterer": 4,
     "embedder": 4,
     "synthesizer": 4,
+    # on a door
+    "oversampler": 5,
     # reporting
     "cli": 6,
     "__main__": 7,
@@ -64,9 +67,11 @@ NEIGHBOURS = [
     {"models", "training"},
     {"_growing", "_table_model"},  # whether the module is still the same
     {"_growing", "constraints"},
+    {"_metadata", "constraints"},
     {"_constrained", "constraints"},  # what a door does about them
     {"_estimator", "config"},  # presets are configurations
     {"config", "persistence"},  # one table of estimators, one way to replace a file
+    {"cli", "report"},  # the command line writes reports
 ]
 
 
