@@ -1,8 +1,11 @@
 """Tables that hold a column of every kind, from fit to sample."""
 
+import doctest
 import pickle
+import re
 import uuid
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -217,3 +220,15 @@ def test_torture():
     gaps = [name for name in table if 0 < table[name].isna().mean() < 1]
     assert (sample[gaps].isna().corr() - table[gaps].isna().corr()).abs().max().max() < 0.05
     assert sample[TOGETHER].isna().corr().min().min() > 0.98
+
+
+GUIDE = Path(__file__).parents[1] / "docs" / "columns.rst"
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the documentation is not here")
+def test_the_guide_names_every_kind_and_its_examples_run():
+    named = re.findall(r'^   \* - ``"(\w+)"``$', GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert tuple(named) == KINDS
+    result = doctest.testfile(str(GUIDE), module_relative=False)
+    assert result.attempted > 5
+    assert result.failed == 0
