@@ -12,7 +12,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skvae.models import AutoregressiveTVAE, FactorizedTVAE
+from skvae.models import AutoregressiveTVAE
 from skvae.models.enumeration import code_log_proba, propose_latents
 from skvae.models.given import Draws, draw_given
 from skvae.models.particles import Evidence
@@ -32,9 +32,9 @@ from skvae.tabular.splits import split_codes
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
 # Particles for each row whose missing cells are drawn, and draws that are summed up in one value.
-IMPUTE_PARTICLES, SUMMED_DRAWS = 32, 32
-# Latents for each row, and tables of its other missing cells, behind a probability.
-PROBA_LATENTS, PROBA_FILLS = 32, 8
+IMPUTE_PARTICLES, SUMMED_DRAWS = 128, 128
+# Latents for each row behind a probability.
+PROBA_LATENTS = 32
 # Cells of the tables of particles, or of candidates, that are held in memory at a time.
 MAX_CELLS = 2_000_000
 
@@ -157,17 +157,10 @@ class ConditionalMixin:
         codes, places = self._encode_known(frame)
         codes[:, position] = -1
         proba = np.empty((len(frame), self.transformer_.encoders_[position].n_codes_))
-        others = np.delete(codes, position, axis=1)
-        gaps = (others < 0).any(axis=1)
-        if isinstance(self.model_, FactorizedTVAE) or self.model_.any_order:
-            gaps[:] = False  # cells that are missing need not be filled
-        for with_gaps in (False, True):
-            rows = np.flatnonzero(gaps == with_gaps)
-            n_codes = max(16, proba.shape[1])
-            step = max(1, MAX_CELLS // (PROBA_LATENTS * n_codes))
-            for start in range(0, len(rows), step):
-                part = rows[start : start + step]
-                proba[part] = self._code_proba(codes[part], places[part], position, with_gaps, rng)
+        step = max(1, MAX_CELLS // (PROBA_LATENTS * max(16, proba.shape[1])))
+        for start in range(0, len(codes), step):
+            rows = slice(start, start + step)
+            proba[rows] = self._code_proba(codes[rows], places[rows], position, rng)
         counts = np.asarray(self.transformer_.encoders_[position].code_counts_, float)
         n_values = len(values)
         shares = proba[:, :n_values]
@@ -531,26 +524,21 @@ class ConditionalMixin:
             for counts in self.transformer_.code_counts_
         ]
 
-    def _code_proba(self, codes, places, position, with_gaps, rng) -> np.ndarray:
+    def _code_proba(self, codes, places, position, rng) -> np.ndarray:
         """Return the probability of each code of a column, of shape (n_rows, n_codes)."""
         device = next(self.model_.parameters()).device
         generator = torch.Generator(device).manual_seed(int(rng.randint(2**31 - 1)))
-        n_rows, n_fills = len(codes), 1
-        if with_gaps:
-            n_fills = PROBA_FILLS
-            filled, places = self._draw_missing(codes, places, n_fills, generator)
-        else:
-            filled, places = (torch.from_numpy(array).to(device) for array in (codes, places))
         log_proba = code_log_proba(
             self.model_,
-            filled,
-            places,
+            torch.from_numpy(codes).to(device),
+            torch.from_numpy(places).to(device),
             position,
             self._code_counts(),
-            n_latents=PROBA_LATENTS // n_fills,
+            n_latents=PROBA_LATENTS,
+            never={c: flags.to(device) for c, flags in self._never_missing().items()},
             generator=generator,
         )
-        return log_proba.exp().view(n_rows, n_fills, -1).mean(1).double().cpu().numpy()
+        return log_proba.exp().double().cpu().numpy()
 
     # ----- the rest -----
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from skvae.models.autoregressive_tvae import AutoregressiveTVAE
+from skvae.models.code_tables import draw_codes
 from skvae.models.core import LOG_2PI, log_density_gaussian
 from skvae.models.factorized_tvae import FactorizedTVAE
 from skvae.models.given import ColumnReader
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
+
+# One latent in so many is drawn from the prior, the others from the encoder.
+PRIOR_EVERY = 4
 
 
 @torch.no_grad()
@@ -27,9 +31,9 @@ def propose_latents(
 ) -> tuple[Tensor, Tensor]:
     """Draw latents for rows of which some cells are known, with their importance weights.
 
-    Each latent is drawn from the prior or, as often, from the posterior that the encoder gives
+    One latent in four is drawn from the prior, the others from the posterior that the encoder gives
     when a cell that is not known enters as the mean of its column. With the prior in the mixture
-    no weight is above 2 (Owen and Zhou, "Safe and Effective Importance Sampling", 2000).
+    no weight is above 4 (Owen and Zhou, "Safe and Effective Importance Sampling", 2000).
 
     Parameters
     ----------
@@ -56,11 +60,11 @@ def propose_latents(
     mu, log_var = _partial_posterior(model, codes, places, counts)
     mu, log_var = mu.repeat_interleave(n_latents, 0), log_var.repeat_interleave(n_latents, 0)
     noise = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
-    of_prior = torch.arange(len(mu), device=mu.device) % n_latents % 2 == 0
+    of_prior = torch.arange(len(mu), device=mu.device) % n_latents % PRIOR_EVERY == 0
     z = torch.where(of_prior[:, None], noise, mu + torch.exp(0.5 * log_var) * noise)
     log_prior = (-0.5 * (z.square() + LOG_2PI)).sum(1)
     log_posterior = log_density_gaussian(z, mu, log_var).sum(1)
-    share = (n_latents + 1) // 2 / n_latents
+    share = -(-n_latents // PRIOR_EVERY) / n_latents
     if share == 1.0:
         return z, torch.zeros_like(log_prior)
     mixture = torch.logaddexp(log_prior + math.log(share), log_posterior + math.log(1 - share))
@@ -100,12 +104,14 @@ def code_log_proba(
     counts: Sequence[Tensor],
     *,
     n_latents: int = 32,
+    never: Mapping[int, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return log p(x_column = k | the cells that are known) for each code k.
 
     The joint p(x, z) of each code is averaged over latents with importance weights, the same
-    latents for all codes. An ``AutoregressiveTVAE`` of one order needs all other cells known.
+    latents for all codes. Of other cells that are not known, an ``AutoregressiveTVAE`` of one order
+    draws one for each latent (and each code, if they come later).
 
     Parameters
     ----------
@@ -119,6 +125,8 @@ def code_log_proba(
         Training rows behind each code of each column.
     n_latents : int, default=32
         Latents for each row.
+    never : mapping of int to bool Tensor of shape (n_codes,), optional
+        Codes that cells which are not known do not take.
     generator : torch.Generator or None
         Source of the randomness.
 
@@ -131,43 +139,95 @@ def code_log_proba(
     z, log_weight = propose_latents(model, codes, places, counts, n_latents, generator)
     many = codes.repeat_interleave(n_latents, 0)
     if isinstance(model, AutoregressiveTVAE):
-        log_joint = _log_joint(model, z, many, column)
+        log_joint = _ColumnEnumerator(model, column, never or {}, generator)(z, many)
     else:
         log_joint = _log_joint_factorized(model, z, many, places, n_latents, column)
     log_joint = (log_joint + log_weight[:, None]).view(len(codes), n_latents, -1).logsumexp(1)
     return log_joint.log_softmax(1)
 
 
-def _log_joint(model: AutoregressiveTVAE, z: Tensor, codes: Tensor, column: int) -> Tensor:
-    """Return log p(known cells, x_column = k | z) up to a constant, of shape (n, n_codes)."""
-    reader = ColumnReader(model, 1.0)
-    flat = torch.where(codes >= 0, codes + model.offsets, model.layout.size)[:, model.sequence]
-    place = model.sequence.index(column)
-    before = (
-        [c for c in model.sequence if c != column] if model.any_order else model.sequence[:place]
-    )
-    after = [] if model.any_order else model.sequence[place + 1 :]
-    visible = torch.full_like(flat, model.layout.size)
-    total = z.new_zeros(len(z))
-    for other in before:
-        total += _log_prob(reader.logits(other, z, visible), codes[:, other])
-        visible[:, model.sequence.index(other)] = flat[:, model.sequence.index(other)]
-    log_joint = reader.logits(column, z, visible).log_softmax(1) + total[:, None]
-    n_codes = log_joint.shape[1]
-    first = int(model.offsets[column])
-    candidates = slice(first, first + n_codes)
-    flat[:, place] = model.layout.size
-    step = max(1, DECODE_ROWS // n_codes)
-    for other in after:
-        network = reader.network(other)
-        seen = flat[:, : model.sequence.index(other)]
-        for start in range(0, len(z), step):
-            rows = slice(start, start + step)
-            h = network.first_layer(z[rows], seen[rows])[:, None] + network.added[candidates]
-            target = codes[rows, other].repeat_interleave(n_codes)
-            gain = _log_prob(network.logits_of(h.flatten(0, 1)), target)
-            log_joint[rows] += gain.view(-1, n_codes)
-    return log_joint
+class _ColumnEnumerator:
+    """The joint probability of each code of a column with the known cells, given latents."""
+
+    def __init__(
+        self,
+        model: AutoregressiveTVAE,
+        column: int,
+        never: Mapping[int, Tensor],
+        generator: torch.Generator | None,
+    ) -> None:
+        self.model, self.column = model, column
+        self.never, self.generator = never, generator
+        self.reader = ColumnReader(model, 1.0)
+        self.first = int(model.offsets[column])
+        place = model.sequence.index(column)
+        self.before = [c for c in model.sequence if c != column]
+        self.after: list[int] = []
+        if not model.any_order:
+            self.before, self.after = model.sequence[:place], model.sequence[place + 1 :]
+
+    def __call__(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return log p(known cells, x_column = k | z) up to a constant, of shape (n, n_codes)."""
+        seen = torch.full_like(codes, self.model.layout.size)
+        total = z.new_zeros(len(z))
+        for other in self.before:
+            total += self._advance(other, z, codes[:, other], seen)
+        log_joint = self.reader.logits(self.column, z, seen).log_softmax(1) + total[:, None]
+        gaps = (codes[:, self.after] < 0).any(1)
+        for rows, follow in (
+            ((~gaps).nonzero().flatten(), self._follow_known),
+            (gaps.nonzero().flatten(), self._follow_gaps),
+        ):
+            for part in rows.split(max(1, DECODE_ROWS // log_joint.shape[1])):
+                log_joint[part] += follow(z[part], codes[part], seen[part], log_joint.shape[1])
+        return log_joint
+
+    def _advance(self, column: int, z: Tensor, known: Tensor, seen: Tensor) -> Tensor:
+        """Put a column's codes among those seen and return their log probability where known.
+
+        A cell that is not known is drawn; not so in a model of any order, which does without.
+        """
+        place = self.model.sequence.index(column)
+        logits = self.reader.logits(column, z, seen)
+        gain = _log_prob(logits, known)
+        flat = known + self.model.offsets[column]
+        if self.model.any_order:
+            seen[:, place] = torch.where(known >= 0, flat, self.model.layout.size)
+            return gain
+        if (known < 0).any():
+            if column in self.never:
+                logits = logits.masked_fill(self.never[column], -math.inf)
+            drawn = draw_codes(logits, self.generator) + self.model.offsets[column]
+            flat = torch.where(known >= 0, flat, drawn)
+        seen[:, place] = flat
+        return gain
+
+    def _follow_known(self, z: Tensor, codes: Tensor, seen: Tensor, n_codes: int) -> Tensor:
+        """Return how likely each candidate makes the later cells, all known."""
+        sequence = self.model.sequence
+        seen[:, [sequence.index(c) for c in self.after]] = (codes + self.model.offsets)[
+            :, self.after
+        ]
+        seen[:, sequence.index(self.column)] = self.model.layout.size
+        gain = z.new_zeros(len(z), n_codes)
+        for other in self.after:
+            network = self.reader.network(other)
+            h = network.first_layer(z, seen[:, : sequence.index(other)])[:, None]
+            h = h + network.added[self.first : self.first + n_codes]
+            target = codes[:, other].repeat_interleave(n_codes)
+            gain += _log_prob(network.logits_of(h.flatten(0, 1)), target).view(-1, n_codes)
+        return gain
+
+    def _follow_gaps(self, z: Tensor, codes: Tensor, seen: Tensor, n_codes: int) -> Tensor:
+        """Return how likely each candidate makes the later cells, drawing those not known."""
+        z, codes = z.repeat_interleave(n_codes, 0), codes.repeat_interleave(n_codes, 0)
+        seen = seen.repeat_interleave(n_codes, 0)
+        candidates = torch.arange(self.first, self.first + n_codes, device=z.device)
+        seen[:, self.model.sequence.index(self.column)] = candidates.repeat(len(z) // n_codes)
+        gain = z.new_zeros(len(z))
+        for other in self.after:
+            gain += self._advance(other, z, codes[:, other], seen)
+        return gain.view(-1, n_codes)
 
 
 def _log_prob(logits: Tensor, codes: Tensor) -> Tensor:
