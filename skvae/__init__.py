@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from skvae.clusterer import AEStetikClusterer
     from skvae.config import from_config, to_config
     from skvae.embedder import VAEEmbedder
+    from skvae.oversampler import TVAEOverSampler
     from skvae.persistence import load, save
     from skvae.report import QualityReport, evaluate
     from skvae.synthesizer import TVAESynthesizer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AEStetikClusterer",
     "QualityReport",
+    "TVAEOverSampler",
     "TVAESynthesizer",
     "VAEEmbedder",
     "__version__",
@@ -48,6 +50,7 @@ _SUBMODULES = {
 _HOMES = {
     "AEStetikClusterer": "skvae.clusterer",
     "QualityReport": "skvae.report",
+    "TVAEOverSampler": "skvae.oversampler",
     "TVAESynthesizer": "skvae.synthesizer",
     "VAEEmbedder": "skvae.embedder",
     "evaluate": "skvae.report",

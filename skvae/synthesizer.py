@@ -17,6 +17,7 @@ from skvae._conditional import ConditionalMixin
 from skvae._constrained import ConstrainedMixin
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._growing import GrowingMixin
+from skvae._metadata import MetadataMixin
 from skvae._random import private_random_state
 from skvae._scoring import log_density_bound, posterior_means, table_tensors
 from skvae._table_model import model_spec, pass_config, training_config
@@ -26,6 +27,7 @@ from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import restore_container
+from skvae.tabular.libraries import as_pandas
 from skvae.training import CallbackList
 
 # Parameters handed through to the transformer.
@@ -45,6 +47,7 @@ class TVAESynthesizer(
     ConditionalMixin,
     ConstrainedMixin,
     GrowingMixin,
+    MetadataMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     TorchEstimator,
@@ -516,12 +519,13 @@ class TVAESynthesizer(
                 f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
-        wanted = int(n_samples), conditions, rebalance, n_particles, rng
+        conditions, _ = as_pandas(conditions)
         if isinstance(conditions, pd.DataFrame) and len(conditions) == 0:
-            wanted = 0, None, None, n_particles, rng
+            n_samples, conditions, rebalance = 0, None, None
+        wanted = int(n_samples), conditions, rebalance, n_particles, rng
         if self._plan is not None:
             rows = self._sample_constrained(*wanted)
-        elif wanted[1:3] != (None, None):
+        elif conditions is not None or rebalance is not None:
             rows = self._sample_given(*wanted)
         else:
             Z = self.sampler_.sample(wanted[0], random_state=rng)

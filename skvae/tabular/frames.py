@@ -6,21 +6,22 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
+from skvae.tabular.libraries import as_pandas, from_pandas
 from skvae.tabular.schema import refuse_duplicate_names
 
 
 def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
     """Check a table as scikit-learn does and return it as a DataFrame.
 
-    DataFrames are taken as they are, without a copy; arrays and lists become DataFrames with one
-    dtype inferred for each column.
+    DataFrames are taken as they are, without a copy; tables of polars and pyarrow are converted;
+    arrays and lists become DataFrames with one dtype inferred for each column.
 
     Parameters
     ----------
     estimator : estimator
         Gets ``n_features_in_``, ``feature_names_in_`` and ``_container`` if ``reset``; its
         columns are compared otherwise.
-    X : DataFrame, array-like of shape (n_rows, n_columns)
+    X : DataFrame (of pandas or polars), Table, array-like of shape (n_rows, n_columns)
         The table. Missing cells are allowed.
     reset : bool
         Whether this is fit.
@@ -32,6 +33,7 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
     TypeError
         A sparse matrix.
     """
+    X, origin = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         refuse_duplicate_names(X.columns)
         _refuse_empty(X)
@@ -42,14 +44,14 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
             _compare_names(estimator, X.columns)
         validate_data(estimator, checked, reset=reset, skip_check_array=True)
         if reset:
-            estimator._container = ("frame", X.columns)
+            estimator._container = ("frame", X.columns) if origin is None else origin
         return X
     if isinstance(X, (list, tuple)):
         X = _to_array(X)
     X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
     if reset:
         estimator._container = ("array", X.dtype)
-    # An array's columns stand as in fit; frames of other libraries bring names of their own.
+    # An array's columns stand as in fit.
     kind, detail = estimator._container
     names = detail if kind == "frame" else getattr(estimator, "feature_names_in_", None)
     frame = pd.DataFrame(X, columns=names, copy=False)
@@ -62,6 +64,8 @@ def restore_container(estimator, frame: pd.DataFrame):
     if kind == "frame":
         frame.columns = detail
         return frame
+    if kind != "array":
+        return from_pandas(frame, (kind, detail))
     if detail.kind == "U":
         return frame.to_numpy(dtype=object).astype(str)  # labels may be longer now
     return frame.to_numpy(dtype=detail)
