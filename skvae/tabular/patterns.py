@@ -49,11 +49,11 @@ def find_alphabets(values: np.ndarray, min_rows: int) -> list[tuple[str, str]] |
     cells = values.astype(f"U{length + 1}")
     if not (np.strings.str_len(cells) == length).all():
         return None
-    letters = cells.astype(f"U{length}").view("U1").reshape(len(values), length)
+    points = cells.astype(f"U{length}").view(np.uint32).reshape(len(values), length)
     places = []
     for place in range(length):
-        found, counts = np.unique(letters[:, place], return_counts=True)
-        places.append(_alphabet("".join(found), int(counts.min()) >= min_rows))
+        found, counts = np.unique(points[:, place], return_counts=True)
+        places.append(_alphabet("".join(map(chr, found)), int(counts.min()) >= min_rows))
     return places
 
 
