@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+import skvae
 from skvae import AEStetikClusterer
 from skvae.datasets import make_spatial_domains
 from skvae.spatial.annotated import (
@@ -385,6 +386,17 @@ class TestFittingTheRealOne:
         part.write_h5ad(tmp_path / "annotated.h5ad")
         again = anndata.read_h5ad(tmp_path / "annotated.h5ad")
         assert again.obs["domain"].tolist() == part.obs["domain"].tolist()
+
+    def test_genes_of_another_slice_are_found_by_their_names(self, real, fitted, tmp_path):
+        order = np.random.default_rng(0).permutation(N_GENES)
+        np.testing.assert_array_equal(fitted.predict(real[:, order]), fitted.labels_)
+        skvae.save(fitted, tmp_path / "clusterer.skvae")
+        again = skvae.load(tmp_path / "clusterer.skvae")
+        np.testing.assert_array_equal(again.predict(real[:, order]), fitted.labels_)
+        others = real.copy()
+        others.var_names = [f"gene{i + 5}" for i in range(N_GENES)]
+        with pytest.raises(ValueError, match="5 of the 60 genes of fit are not in adata"):
+            fitted.predict(others)
 
     def test_components_are_taken_before_counts(self, real):
         with_components = real.copy()
