@@ -1,7 +1,9 @@
 """``evaluate`` and the page it writes."""
 
+import doctest
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 
 import skvae
 from skvae import metrics
+from skvae.datasets import load_adult
 from skvae.report import QualityReport
 
 
@@ -204,3 +207,46 @@ class TestInput:
     def test_arrays(self):
         x = np.random.default_rng(0).normal(size=(2, 100, 3))
         assert isinstance(skvae.evaluate(x[0], x[1]), QualityReport)
+
+
+@pytest.mark.slow
+class TestAdult:
+    """A memoriser is flagged, independent columns are told apart, real rows pass everything."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def parts(cls):
+        rows = load_adult().sample(frac=1, random_state=0)
+        return rows[:11_000], rows[11_000:22_000], rows[22_000:]
+
+    def test_real_rows_pass(self, parts, tmp_path):
+        real, fresh, holdout = parts
+        report = skvae.evaluate(real, fresh, holdout=holdout, target="income")
+        assert grades(report) == ["good", "good", "good"]
+        report.save(tmp_path / "report.html")
+        assert (tmp_path / "report.html").stat().st_size < 300_000
+
+    def test_a_memoriser_is_flagged_by_every_attack(self, parts):
+        real, _, holdout = parts
+        copies = real.sample(len(real), replace=True, random_state=0)
+        flagged = skvae.evaluate(real, copies, holdout=holdout).to_frame()["flagged"].dropna()
+        assert len(flagged) == 6 and flagged.all()
+
+    def test_independent_columns_are_told_apart(self, parts):
+        real, _, holdout = parts
+        rng = np.random.default_rng(0)
+        shuffled = pd.DataFrame({c: rng.permutation(real[c].to_numpy()) for c in real})
+        report = skvae.evaluate(real, shuffled, holdout=holdout, target="income")
+        assert grades(report) == ["bad", "bad", "good"]
+        assert report.results["two-sample score"].value < 0.1
+
+
+@pytest.mark.parametrize("page", ["metrics.rst", "report.rst"])
+def test_the_examples_of_the_documentation_run(page):
+    path = Path(__file__).parents[1] / "docs" / page
+    if not path.is_file():
+        pytest.skip("the documentation is not here")
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testfile(str(path), module_relative=False, optionflags=flags)
+    assert result.attempted > 5
+    assert result.failed == 0
