@@ -125,7 +125,8 @@ class AEStetikClusterer(
     n_clusters_ : int
         Number of domains.
     consensus_ : SpatialConsensus or None
-        What the network learnt from, and without a ``clusterer`` what labels spots.
+        What the network learnt from, and without a ``clusterer`` what labels spots. With
+        ``n_clusters=None`` its ``selection_`` holds the numbers that were tried.
     clusterer_ : clusterer or None
         The fitted clone.
     mixture_ : TiedMixture
@@ -315,20 +316,20 @@ class AEStetikClusterer(
         check_network_params(params)
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
-        seeds = [int(seed) for seed in rng.randint(2**31 - 1, size=5)]
+        seeds = [int(seed) for seed in rng.randint(2**31 - 1, size=4)]
         spots = self._read(X, coordinates, morphology, slide, reset=True)
         check_places(spots.around, self._reader.is_spatial, self.neighbourhood)
         chosen = spots.around.spread_sample(MAX_STUDENT_SPOTS, np.random.RandomState(seeds[2]))
-        labels, self._source = teach(spots, chosen, params, seeds)
+        labels, self._source = teach(spots, chosen, params, seeds[1])
         view = self._view(spots)
         model = self._learn(view, labels, chosen, seeds[3], device)
         self.embedding_ = view.embed(model)
         if self.clusterer is None:
             self._domains, self.labels_ = None, labels
-            self.n_clusters_ = self._source.n_clusters
+            self.n_clusters_ = self._source.n_clusters_
         else:
             self._domains = EmbeddingDomains(
-                make_clusterer(self.clusterer, self.n_clusters, np.random.RandomState(seeds[4])),
+                make_clusterer(self.clusterer, self.n_clusters, np.random.RandomState(seeds[0])),
                 self.refine,
                 self._source.width_factor_,
             )
@@ -471,10 +472,7 @@ class AEStetikClusterer(
         else:
             X = order_genes(X, gene_names, self._gene_names)
         dtypes = [np.float64, np.float32]
-        n_least = 2 if reset else 1
-        X = validate_data(
-            self, X, accept_sparse="csr", dtype=dtypes, reset=reset, ensure_min_samples=n_least
-        )
+        X = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
         X, parts = split_columns(
             X,
             getattr(self, "feature_names_in_", ()),
@@ -485,10 +483,10 @@ class AEStetikClusterer(
         if self.use_morphology is False:
             morphology = None
         if reset:
-            if X.shape[0] < (self.n_clusters or 1):
+            if X.shape[0] < max(self.n_clusters or 2, 2):
                 raise ValueError(
-                    f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}: lower "
-                    "n_clusters or pass more spots."
+                    f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}, and at "
+                    "least 2: lower n_clusters or pass more spots."
                 )
             self._reader = SpotReader(X, morphology, coordinates is not None, total)
         return self._reader.read(X, morphology, coordinates, slide, total)

@@ -479,10 +479,12 @@ class TestInput:
             ({"coordinates": np.eye(600)[:, :2], "slide": [0] * 7}, "slide has 7 rows"),
             ({"morphology": np.zeros((7, 2))}, "morphology has 7 rows"),
             ({"coordinates": np.eye(600)[:, :1]}, r"\(600, 1\)"),
+            ({"coordinates": sparse.csr_array(np.eye(600)[:, :2])}, "for coordinates.*toarray"),
+            ({"coordinates": 3.0}, r"coordinates must have shape .* but their shape is \(\)"),
         ],
     )
     def test_what_cannot_be_used_is_named(self, one, given, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             quick().fit(one.X, **given)
 
     def test_sparse_features_that_stay_as_they_are_are_refused(self, one):
@@ -499,10 +501,17 @@ class TestInput:
         clusterer = quick().fit(one.X, coordinates=np.ones((600, 2)))
         assert np.isfinite(clusterer.embedding_).all()
 
-    @pytest.mark.parametrize(("n_spots", "message"), [(1, "1 sample"), (3, "n_clusters=4")])
-    def test_too_few_spots_are_refused(self, one, n_spots, message):
+    @pytest.mark.parametrize(("n_spots", "n_clusters"), [(1, 4), (1, 1), (1, None), (3, 4)])
+    def test_too_few_spots_are_refused(self, one, n_spots, n_clusters):
+        message = f"n_samples={n_spots} .*n_clusters={n_clusters}.*: lower n_clusters"
         with pytest.raises(ValueError, match=message):
-            quick().fit(one.X[:n_spots], coordinates=one.coordinates[:n_spots])
+            quick(n_clusters).fit(one.X[:n_spots], coordinates=one.coordinates[:n_spots])
+
+    @pytest.mark.parametrize("n_clusters", [1, 2, None])
+    def test_two_spots_are_enough(self, one, n_clusters):
+        clusterer = quick(n_clusters).fit(one.X[:2], coordinates=one.coordinates[:2])
+        assert clusterer.labels_.shape == (2,)
+        assert np.isfinite(clusterer.embedding_).all()
 
     @pytest.mark.parametrize(
         ("params", "message"),

@@ -88,9 +88,10 @@ class SpotReader:
             if slide is not None:
                 raise ValueError("slide was given without coordinates: pass coordinates, too.")
             return Neighbourhoods.isolated(n_spots)
-        if len(coordinates) != n_spots:
+        shape = np.shape(coordinates)
+        if shape and shape[0] != n_spots:
             raise ValueError(
-                f"coordinates has {len(coordinates)} rows, but X has {n_spots}: give one row per "
+                f"coordinates has {shape[0]} rows, but X has {n_spots}: give one row per "
                 "spot, in the order of X."
             )
         return Neighbourhoods(coordinates, slide)

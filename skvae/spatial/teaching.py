@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skvae.spatial.consensus import SpatialConsensus, width_factor
+from skvae.spatial.consensus import SpatialConsensus
 from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer, own_number
 from skvae.spatial.gate import GATE, range_ratio
 from skvae.spatial.inputs import Spots
-from skvae.spatial.selection import choose_n_clusters
+from skvae.spatial.members import width_factor
 from skvae.spatial.student import PlainFeatures
 
 
@@ -31,9 +31,7 @@ class Lesson(NamedTuple):
     source: SpatialConsensus | PlainFeatures
 
 
-def teach(
-    spots: Spots, rows: np.ndarray, params: Mapping[str, Any], seeds: Sequence[int]
-) -> Lesson:
+def teach(spots: Spots, rows: np.ndarray, params: Mapping[str, Any], seed: int) -> Lesson:
     """Return labels for the network to learn from.
 
     Parameters
@@ -44,24 +42,21 @@ def teach(
         Spots that a clusterer is fitted on.
     params : dict
         Parameters of ``AEStetikClusterer``.
-    seeds : two ints
-        For the number of clusters, and for the labels.
+    seed : int
+        For the labels.
     """
     names = ("n_clusters", "clusterer", "use_morphology")
     n_clusters, clusterer, use_morphology = (params[name] for name in names)
     if params["pseudo_labels"] == "clusterer":
-        return _by_clusterer(spots, rows, n_clusters, clusterer, use_morphology, seeds[1])
+        return _by_clusterer(spots, rows, n_clusters, clusterer, use_morphology, seed)
     if n_clusters is None and clusterer is not None:
         n_clusters = own_number(clusterer)
-    if n_clusters is None:
-        rng = np.random.RandomState(seeds[0])
-        n_clusters = choose_n_clusters(spots.X, spots.around, rng).n_clusters
     consensus = SpatialConsensus(
         n_clusters,
         refine=bool(params["refine"]),
         use_morphology=use_morphology,
         n_repeats=params["n_repeats"],
-        random_state=seeds[1],
+        random_state=seed,
     )
     consensus.fit(spots.X, morphology=spots.morphology, neighbourhoods=spots.around)
     return Lesson(consensus.labels_, consensus)
