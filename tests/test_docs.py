@@ -38,6 +38,8 @@ def named_rows(page, names):
     [
         pytest.param("embedder.rst", marks=pytest.mark.slow),
         "models.rst",
+        "constraints.rst",
+        "growing.rst",
         "coming_from_pyautoencoder.rst",
     ],
 )

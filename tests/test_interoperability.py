@@ -203,7 +203,7 @@ class TestOverSampler:
         from sklearn.linear_model import LogisticRegression
 
         X, y = data
-        model = pipeline.make_pipeline(TVAEOverSampler(quick()), LogisticRegression())
+        model = pipeline.make_pipeline(self.sampler(), LogisticRegression())
         assert model.fit(X[["x"]], y).score(X[["x"]], y) > 0.9
 
 
