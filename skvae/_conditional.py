@@ -220,7 +220,7 @@ class ConditionalMixin:
             )
         for name in table.columns:
             position_of(self.transformer_, name)
-        _, names = table.columns, [schema.name for schema in self.transformer_.schema_]
+        names = [schema.name for schema in self.transformer_.schema_]
         frame = table.reindex(columns=names)
         cells = self._read_known(frame)
         self._refuse_unsupported(frame, cells)
@@ -242,8 +242,7 @@ class ConditionalMixin:
             np.random.default_rng(seed),
         )
         rows = np.arange(len(frame))
-        result = self._put(frame.set_axis(rows), rows, frame.isna().to_numpy(), drawn, wanted=True)
-        return result
+        return self._put(frame, rows, frame.isna().to_numpy(), drawn, wanted=True)
 
     def _draw(self, evidence: Evidence, counts, pool, rng, seed) -> Draws:
         """Draw rows from latents of the fitted density, groups by groups."""
@@ -556,7 +555,7 @@ class ConditionalMixin:
 
     def _warn_of_few(self, effective, counts, names) -> None:
         """Warn where so few particles carry the weight that rows are near copies of each other."""
-        poor = (counts > 0) & (effective < np.maximum(counts, 4) / 2)
+        poor = (counts > 0) & (effective < np.maximum(counts, 8) / 4)
         if poor.any():
             warnings.warn(
                 f"Conditions on {names} left {effective[poor].min():.0f} effective particles for "

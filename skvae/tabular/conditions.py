@@ -181,9 +181,10 @@ def _values(encoder, schema, column: int, wanted: list) -> Condition:
         _allow(condition, codes[codes >= 0])
         unknown = [value for value, code in zip(present, codes, strict=True) if code < 0]
     elif isinstance(encoder, (QuantileEncoder, MixtureEncoder)):
-        values = np.unique(read_values(schema, present))
+        values = read_values(schema, present)
         good = supported(encoder, values)
-        condition.members, unknown = values[good], values[~good].tolist()
+        condition.members = np.unique(values[good])
+        unknown = [value for value, held in zip(present, good, strict=True) if not held]
         if good.any():
             _allow_members(encoder, condition)
     else:
@@ -315,7 +316,12 @@ def supported(encoder, values: np.ndarray) -> np.ndarray:
         return ok | np.isnan(values)
     ok = np.isin(values, encoder.atoms_)
     if encoder.n_bins_:
-        inside = (values >= encoder.knots_[0]) & (values <= encoder.knots_[-1])
+        ends = encoder.knots_[[0, -1]]
+        first, last = (
+            np.minimum(ends, encoder._snap(ends))[0],
+            np.maximum(ends, encoder._snap(ends))[1],
+        )
+        inside = (values >= first) & (values <= last)
         tolerance = 1e-9 * np.maximum(1.0, np.abs(values))
         ok |= inside & (np.abs(encoder._snap(values) - values) <= tolerance)
     return ok | np.isnan(values)

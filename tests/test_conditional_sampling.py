@@ -1,0 +1,271 @@
+"""Sampling under conditions: they hold in each row and steer the other columns."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skvae import TVAESynthesizer
+from skvae.models import AutoregressiveTVAE
+from skvae.models.enumeration import code_log_proba
+from skvae.models.given import draw_given
+from skvae.models.particles import Evidence, systematic
+
+NEXT = {"a": "b", "b": "c", "c": "a"}
+
+
+def make_table(n=1500, seed=0):
+    """``late`` follows ``early`` in nine rows of ten, ``x`` is around its position."""
+    rng = np.random.default_rng(seed)
+    early = rng.choice(list("abc"), n, p=[0.6, 0.3, 0.1])
+    follows = rng.random(n) < 0.9
+    late = np.where(follows, [NEXT[level] for level in early], rng.choice(list("abc"), n))
+    x = np.select([early == "a", early == "b"], [0.0, 5.0], 10.0) + rng.normal(0, 0.5, n)
+    flag = np.where(rng.random(n) < 0.2, None, rng.random(n) < 0.5)
+    return pd.DataFrame(
+        {
+            "early": early,
+            "x": x,
+            "whole": np.rint(40 * x + 100).astype(int),
+            "flag": flag,
+            "late": late,
+        }
+    )
+
+
+def fitted(**params):
+    settings = {"max_epochs": 30, "batch_size": 64, "device": "cpu", "random_state": 0}
+    return TVAESynthesizer(**{**settings, **params}).fit(make_table())
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return fitted()
+
+
+@pytest.fixture(scope="module", params=["plain", "first", "random", "paper"])
+def any_model(request, plain):
+    if request.param == "plain":
+        return plain
+    if request.param == "paper":
+        return TVAESynthesizer.from_preset(
+            "paper", max_epochs=60, device="cpu", random_state=0
+        ).fit(make_table())
+    return fitted(
+        **{"first": {"condition_columns": ["late", "x"]}, "random": {"column_order": "random"}}[
+            request.param
+        ]
+    )
+
+
+CONDITIONS = {
+    "value": ({"late": "c"}, lambda r: r["late"] == "c"),
+    "set": ({"late": ["a", "c"]}, lambda r: r["late"].isin(["a", "c"])),
+    "range": ({"x": (4.7, 5.2)}, lambda r: r["x"].between(4.7, 5.2)),
+    "whole": ({"whole": (290, 310)}, lambda r: r["whole"].between(290, 310)),
+    "number": ({"whole": 300}, lambda r: r["whole"] == 300),
+    "open": ({"x": (None, 0.1)}, lambda r: r["x"] <= 0.1),
+    "missing": ({"flag": None}, lambda r: r["flag"].isna()),
+    "two": (
+        {"late": "c", "x": (4, None)},
+        lambda r: (r["late"] == "c") & (r["x"] >= 4),
+    ),
+}
+
+
+class TestConditionsHold:
+    @pytest.mark.filterwarnings("ignore:Conditions on:UserWarning")
+    @pytest.mark.parametrize("name", CONDITIONS)
+    def test_in_each_row(self, any_model, name):
+        conditions, holds = CONDITIONS[name]
+        rows = any_model.sample(200, conditions=conditions, random_state=0)
+        assert len(rows) == 200
+        assert holds(rows).all()
+        pd.testing.assert_series_equal(rows.dtypes, make_table().dtypes)
+
+    def test_the_columns_before_follow(self, any_model):
+        rows = any_model.sample(1500, conditions={"late": "c"}, random_state=0)
+        real = make_table(60_000, seed=1).query("late == 'c'")
+        shares = rows["early"].value_counts(normalize=True)
+        expected = real["early"].value_counts(normalize=True)
+        # Without the condition: 0.6, 0.3, 0.1.
+        margin = 0.12 if any_model.decoder == "autoregressive" else 0.3
+        assert shares.sub(expected, fill_value=0).abs().max() < margin
+        assert rows["x"].mean() == pytest.approx(real["x"].mean(), abs=5 * margin)
+
+    def test_rows_are_not_copies_of_each_other(self, plain):
+        rows = plain.sample(400, conditions={"late": "b"}, random_state=0)
+        assert rows["x"].nunique() > 395
+
+    def test_a_seed_gives_the_same_rows(self, plain):
+        first, again, other = (
+            plain.sample(30, conditions={"late": "b"}, random_state=seed) for seed in (1, 1, 2)
+        )
+        pd.testing.assert_frame_equal(first, again)
+        assert not first.equals(other)
+
+    def test_few_effective_particles_are_reported(self, plain):
+        with pytest.warns(
+            UserWarning, match=r"Conditions on \['late', 'early'\] left .* effective"
+        ):
+            plain.sample(500, conditions={"late": "a", "early": "a"}, n_particles=1, random_state=0)
+
+    def test_conditions_of_other_types_are_refused(self, plain):
+        with pytest.raises(ValueError, match="conditions are of type list, expected a dict"):
+            plain.sample(3, conditions=["late"])
+
+
+class TestTablesOfConditions:
+    def test_fixed_cells_come_back_and_empty_ones_are_drawn(self, any_model):
+        wanted = pd.DataFrame(
+            {"x": [5.25, np.nan, 0.125] * 20, "late": ["c", "a", None] * 20}, index=range(7, 67)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            rows = any_model.sample(conditions=wanted, random_state=0)
+        assert rows.index.equals(wanted.index)
+        assert list(rows.columns) == list(make_table().columns)
+        for name in wanted:
+            known = wanted[name].notna()
+            np.testing.assert_array_equal(rows.loc[known, name], wanted.loc[known, name])
+        assert rows["x"].notna().all()
+        assert rows["x"][wanted["x"].isna()].nunique() > 15
+
+    def test_cells_that_no_row_can_hold_are_refused(self, plain):
+        with pytest.raises(ValueError, match="the conditions on 'late' hold 'z'"):
+            plain.sample(conditions=pd.DataFrame({"late": ["a", "z"]}))
+
+    def test_another_number_of_rows_is_refused(self, plain):
+        with pytest.raises(ValueError, match="n_samples=3 with conditions of 2 rows"):
+            plain.sample(3, conditions=pd.DataFrame({"late": ["a", "b"]}))
+
+
+class TestRebalance:
+    def test_shares_are_met_to_the_row(self, any_model):
+        rows = any_model.sample(200, rebalance={"early": {"c": 0.5, "b": 0.1}}, random_state=0)
+        assert rows["early"].value_counts().to_dict() == {"c": 100, "a": 80, "b": 20}
+
+    def test_it_goes_with_conditions(self, plain):
+        rows = plain.sample(
+            100, conditions={"x": (4, 12)}, rebalance={"late": {"c": 0.5}}, random_state=0
+        )
+        assert (rows["late"] == "c").sum() == 50
+        assert rows["x"].between(4, 12).all()
+
+    @pytest.mark.parametrize(
+        ("rebalance", "message"),
+        [
+            ({"early": {"a": 0.7, "b": 0.7}}, "sum to 1.4, expected at most 1"),
+            ({"early": {"a": 2}}, "expected a share from 0 to 1"),
+            ({"early": {"z": 0.5}}, "asks for 'z'"),
+            ({"early": {"a": 0.2, "b": 0.2, "c": 0.2}}, "names all values"),
+            ({"early": {"a": 0.2}, "late": {"a": 0.2}}, "dict of one column"),
+            ({"x": {5.25: 0.2}}, "rare ones"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, plain, rebalance, message):
+        with pytest.raises(ValueError, match=message):
+            plain.sample(10, rebalance=rebalance)
+
+
+class TestParameters:
+    def test_temperature_makes_rows_more_or_less_alike(self, plain):
+        follows = []
+        for temperature in (0.3, 1.0, 5.0):
+            rows = plain.set_params(temperature=temperature).sample(2000, random_state=0)
+            follows.append((rows["early"].map(NEXT) == rows["late"]).mean())
+        plain.set_params(temperature=1.0)
+        assert follows[0] > follows[1] + 0.02
+        assert follows[1] > follows[2] + 0.1
+
+    def test_the_paper_s_model_has_no_order(self):
+        for params in ({"condition_columns": ["x"]}, {"column_order": "random"}):
+            with pytest.raises(ValueError, match=r"needs\s.*decoder='autoregressive'"):
+                TVAESynthesizer.from_preset("paper", **params).fit(make_table(50))
+
+    def test_a_condition_column_must_be_there(self):
+        with pytest.raises(ValueError, match="condition_columns names 'y'"):
+            TVAESynthesizer(max_epochs=1, condition_columns=["y"]).fit(make_table(50))
+
+
+@pytest.fixture
+def small():
+    """A model of three columns with random weights, small enough to enumerate."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        sizes = [2, 3, 2]
+        model = AutoregressiveTVAE(
+            sizes,
+            [None] * 3,
+            [np.ones(n) for n in sizes],
+            latent_dim=2,
+            hidden=(8, 8),
+            column_hidden=(8, 8),
+            embedding_dim=4,
+        )
+        for parameter in model.parameters():
+            parameter.data.normal_(std=0.7)
+        model.causal.project_parameters()
+    return model.eval()
+
+
+def joint(model, z):
+    """p(x) of every row, with latents integrated by Monte Carlo."""
+    rows = torch.tensor(list(itertools.product(*(range(n) for n in model.cardinalities))))
+    with torch.no_grad():
+        log_prob = torch.stack(
+            [
+                model.log_likelihood(
+                    (row.expand(len(z), -1),), model.decode(z, (row.expand(len(z), -1),))
+                )
+                for row in rows
+            ]
+        )
+    return rows, log_prob.double().exp().mean(1)
+
+
+class TestAgainstEnumeration:
+    def test_particles_have_the_conditional_distribution(self, small):
+        generator = torch.Generator().manual_seed(0)
+        rows, prob = joint(small, torch.randn(20_000, 2, generator=generator))
+        n = 40_000
+        evidence = Evidence(torch.tensor([[-1, -1, 1]]), torch.zeros(1, 3))
+        draws = draw_given(
+            small,
+            torch.randn(n, 2, generator=generator),
+            torch.tensor([n]),
+            evidence,
+            torch.tensor([n]),
+            generator=generator,
+        )
+        expected = prob * (rows[:, 2] == 1)
+        expected = expected / expected.sum()
+        found = torch.stack([(draws.codes == row).all(1).double().mean() for row in rows])
+        assert (found - expected).abs().sum() / 2 < 0.015
+        assert 0 < draws.effective.item() <= 4 * n
+
+    @pytest.mark.parametrize("known", [[1, -1, 1], [-1, -1, 1], [0, -1, -1]])
+    def test_code_probabilities_are_those_of_the_joint(self, small, known):
+        generator = torch.Generator().manual_seed(0)
+        rows, prob = joint(small, torch.randn(20_000, 2, generator=generator))
+        agrees = torch.stack([(rows[:, c] == k) | (k < 0) for c, k in enumerate(known)]).all(0)
+        expected = torch.stack([prob[agrees & (rows[:, 1] == k)].sum() for k in range(3)])
+        found = code_log_proba(
+            small,
+            torch.tensor([known]).repeat(200, 1),
+            torch.zeros(200, 3),
+            1,
+            [torch.ones(n) for n in small.cardinalities],
+            n_latents=64,
+            generator=generator,
+        )
+        np.testing.assert_allclose(found.exp().mean(0), expected / expected.sum(), atol=0.01)
+
+
+def test_systematic_draws_stay_within_their_groups_and_follow_the_weights():
+    weight = torch.tensor([0.5, 0.25, 0.25, 0.0, 1.0], dtype=torch.float64)
+    index = systematic(weight, torch.tensor([3, 2]), torch.tensor([8, 3]), None)
+    assert torch.bincount(index, minlength=5).tolist() == [4, 2, 2, 0, 3]
