@@ -224,6 +224,27 @@ class TestSample:
         assert "expected a .csv" in capsys.readouterr().err
 
 
+class TestEvaluate:
+    def test_a_verdict_is_printed_and_a_page_written(self, here, capsys):
+        assert sample("-n", "300") == 0
+        people(800).tail(400).to_csv("unseen.csv", index=False)
+        options = ("--holdout", "unseen.csv", "--target", "income", "--html", "report.html")
+        capsys.readouterr()
+        assert main(["evaluate", "people.csv", "new.csv", *options]) == 0
+        said = capsys.readouterr().out
+        assert "column shapes" in said.lower()
+        assert "report.html" in said
+        page = Path("report.html").read_text(encoding="utf-8")
+        assert page.lower().startswith("<!doctype html>")
+        assert main(["evaluate", "people.csv", "new.csv", "--html", "report.html"]) == 1
+        assert "--force overwrites" in capsys.readouterr().err
+
+    def test_tables_of_other_columns_are_refused(self, here, capsys):
+        people()[["age"]].to_csv("new.csv", index=False)
+        assert main(["evaluate", "people.csv", "new.csv"]) == 1
+        assert "education" in capsys.readouterr().err
+
+
 def test_info_names_columns_kinds_and_parameters(here, capsys):
     assert main(["info", "people.skvae"]) == 0
     said = capsys.readouterr().out

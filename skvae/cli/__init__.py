@@ -20,6 +20,7 @@ Variational autoencoders from the command line.
 
   skvae fit table.csv -o table.skvae    learn a table
   skvae sample table.skvae -o new.csv   write synthetic rows
+  skvae evaluate table.csv new.csv      can they be told apart, and do they leak?
   skvae image train -o runs/digits      learn the digits that come with it
   skvae image sample runs/digits        draw new ones: images/samples.png
   skvae image train --help              options, with examples

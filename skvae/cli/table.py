@@ -1,4 +1,4 @@
-"""``skvae fit``, ``sample`` and ``info``: tables from the command line."""
+"""``skvae fit``, ``sample``, ``evaluate`` and ``info``: tables from the command line."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(commands: Any) -> None:
     """Add the commands."""
     _register_fit(commands)
     _register_sample(commands)
+    _register_evaluate(commands)
     _register_info(commands)
 
 
@@ -63,6 +64,27 @@ def sample(arguments: argparse.Namespace) -> None:
     )
     write_table(rows, arguments.output)
     print(f"{len(rows):,} rows. {arguments.output}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Compare a synthetic table with the real one."""
+    if arguments.html is not None:
+        check_output(arguments.html, arguments.force)
+    from skvae.cli.table_files import read_table
+    from skvae.report import evaluate
+
+    real = read_table(arguments.real, separator=arguments.sep)
+    synthetic = read_table(arguments.synthetic, separator=arguments.sep)
+    holdout = None
+    if arguments.holdout is not None:
+        holdout = read_table(arguments.holdout, separator=arguments.sep)
+    report = evaluate(
+        real, synthetic, holdout=holdout, target=arguments.target, random_state=arguments.seed
+    )
+    print(report)
+    if arguments.html is not None:
+        report.save(arguments.html)
+        print(arguments.html)
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -170,6 +192,25 @@ conditions:
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
+
+
+def _register_evaluate(commands: Any) -> None:
+    examples = """\
+examples:
+  skvae evaluate adult.csv synthetic.csv
+  skvae evaluate adult.csv synthetic.csv --holdout unseen.csv --target income --html report.html
+"""
+    parser = add_command(commands, "evaluate", evaluate, examples)
+    parser.add_argument("real", type=Path, metavar="REAL", help=f"what was learnt: {TABLE_HELP}")
+    parser.add_argument("synthetic", type=Path, metavar="SYNTHETIC", help="what was drawn")
+    parser.add_argument(
+        "--holdout", type=Path, metavar="FILE", help="real rows that were not learnt"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="what is to be predicted by the others")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--force", action="store_true", help="overwrite the page")
+    _add_reading(parser)
 
 
 def _register_info(commands: Any) -> None:
