@@ -1,12 +1,16 @@
 """The documentation says what the code does, and its examples run."""
 
 import doctest
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from skvae.models import LIKELIHOODS, MODELS, hyper_parameters, make_model
+from skvae import AEStetikClusterer
+from skvae.models import LIKELIHOODS, MODELS, WindowAutoencoder, hyper_parameters, make_model
 from skvae.samplers import SAMPLERS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,16 +41,20 @@ def named_rows(page, names):
     "page",
     [
         pytest.param("embedder.rst", marks=pytest.mark.slow),
+        pytest.param("spatial.rst", marks=pytest.mark.slow),
         "models.rst",
         "constraints.rst",
         "growing.rst",
+        "coming_from_aestetik.rst",
         "coming_from_pyautoencoder.rst",
     ],
 )
 def test_examples_run(page):
+    if page == "spatial.rst":
+        pytest.importorskip("anndata")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=flags)
-    assert result.attempted > 10
+    assert result.attempted > 5
     assert result.failed == 0
 
 
@@ -110,6 +118,59 @@ class TestComingFromPythae:
         for theirs, sampler, params in self.mapping("Samplers"):
             known = SAMPLERS[sampler.strip('`"')]().get_params()
             assert set(re.findall(r": ``(\w+)``", params)) <= set(known), theirs
+
+
+class TestComingFromAestetik:
+    """The mapping of its parameters."""
+
+    PARAMETERS = {
+        *("morphology_weight", "n_cluster", "total_weight", "rec_alpha", "triplet_alpha"),
+        *("train_size", "window_size", "kernel_size", "latent_dim", "c_hid", "lr", "p"),
+        *("max_epochs", "multi_triplet_loss", "n_repeats", "clustering_method", "batch_size"),
+        *("n_ensemble", "n_ensemble_encoder", "n_ensemble_decoder", "weight_decay"),
+        *("refine_cluster", "n_neighbors", "n_jobs", "num_workers", "used_obsm_transcriptomics"),
+        *("used_obsm_morphology", "used_obsm_combined", "used_obs_batch", "validation_split"),
+        *("early_stopping_patience", "early_stopping_min_delta", "num_repeats_predict"),
+        "random_state",
+    }
+
+    @staticmethod
+    def mapping(section):
+        text = re.split(rf"^{section}\n-+$", read("coming_from_aestetik.rst"), flags=re.MULTILINE)
+        text = re.split(r"^\w[\w ]*\n-+$", text[1], flags=re.MULTILINE)[0]
+        return [cells for cells in rows(text) if cells[0] != "aestetik"]
+
+    def test_all_its_parameters_are_here(self):
+        named = [re.findall(r"``(\w+)``", theirs) for theirs, _ in self.mapping("Parameters")]
+        named = [name for names in named for name in names]
+        assert len(named) == len(set(named))
+        assert set(named) == self.PARAMETERS
+
+    def test_the_parameters_they_become_exist(self):
+        ours = set(AEStetikClusterer().get_params()) | {"slide"}
+        of_the_network = set(hyper_parameters(WindowAutoencoder))
+        for theirs, cell in self.mapping("Parameters"):
+            (name, *_) = re.findall(r"``(\w+)", cell) or [None]
+            if "of ``model_params``" in cell:
+                assert name in of_the_network, theirs
+            elif not cell.startswith("none") and "read_annotated" not in cell:
+                assert name in ours, theirs
+
+    def test_the_attributes_they_become_exist(self):
+        told = AEStetikClusterer.__doc__
+        for theirs, cell in self.mapping("Attributes"):
+            for name in re.findall(r"``(\w+_)``", cell):
+                assert f"    {name} : " in told, theirs
+
+
+@pytest.mark.slow
+def test_the_picture_of_tissue_domains_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    script = DOCS / "examples" / "plot_tissue_domains.py"
+    path = tmp_path / "domains.png"
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, str(script), str(path)], check=True, env=environment)
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
