@@ -13,7 +13,7 @@ from ._tables import Tables
 
 # SDMetrics rounds to this many decimals so that differences in the last bit count as ties.
 _DECIMALS = 14
-_N_BINS = 4096
+_N_BINS = 16_384
 
 
 def column_shapes(
@@ -151,8 +151,7 @@ def _equal_bins(samples: list, whole: bool) -> tuple[list, list, int, int]:
         return [np.zeros(len(cells), dtype=np.int64) for cells in samples], samples, 1, 0
     unit = 0
     if whole:
-        fine = width <= 4 * sum(map(len, samples))
-        unit = 1 if fine else 1 << max(0, math.ceil(math.log2((width + 1) / _N_BINS)))
+        unit = 1 << max(0, math.ceil(math.log2((width + 1) / _N_BINS)))
         scale = 1.0 / unit
     heights = [cells - low for cells in samples]
     codes = [(h * scale).astype(np.int64) for h in heights]
