@@ -43,6 +43,7 @@ def named_rows(page, names):
         pytest.param("embedder.rst", marks=pytest.mark.slow),
         pytest.param("spatial.rst", marks=pytest.mark.slow),
         "models.rst",
+        "conditions.rst",
         "constraints.rst",
         "growing.rst",
         "coming_from_aestetik.rst",
