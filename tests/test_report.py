@@ -180,14 +180,18 @@ class TestPage:
 class TestInput:
     def test_identifiers_are_left_out_and_named(self, real, holdout, tmp_path):
         tables = [
-            table.assign(name=[f"{k}-{i}" for i in range(len(table))], row=np.arange(len(table)))
+            table.assign(
+                name=[f"{k}-{i}" for i in range(len(table))],
+                row=np.arange(len(table)),
+                shuffled=3 * np.random.default_rng(k).permutation(len(table)),
+            )
             for k, table in enumerate((real, people(700, seed=2), holdout))
         ]
         report = skvae.evaluate(tables[0], tables[1], holdout=tables[2], target="member")
-        assert report.identifiers == ["name", "row"]
+        assert report.identifiers == ["name", "row", "shuffled"]
         assert report.passed
         report.save(tmp_path / "report.html")
-        assert "name, row" in (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "name, row, shuffled" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
     def test_a_table_of_identifiers(self):
         table = pd.DataFrame({"id": np.arange(50)})

@@ -245,9 +245,10 @@ def _identifies(cells: pd.Series) -> bool:
     if len(known) < 20:
         return False
     if pd.api.types.is_integer_dtype(known.dtype):
-        return known.is_unique and bool(
-            known.is_monotonic_increasing or known.is_monotonic_decreasing
-        )
+        ordered = known.is_monotonic_increasing or known.is_monotonic_decreasing
+        # A shuffled or split one still leaves few numbers out.
+        dense = len(known) >= 100 and known.max() - known.min() < 5 * len(known)
+        return bool(known.is_unique and (ordered or dense))
     is_text = pd.api.types.is_object_dtype(known.dtype) or pd.api.types.is_string_dtype(known.dtype)
     return bool(is_text and known.astype(str).nunique() > 0.5 * len(known))
 
