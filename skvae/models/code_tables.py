@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from skvae.models.precision import at_least_float32, full_precision
+
 # Logit of the padding: its probability is 0 in float32.
 PADDING_LOGIT = -1e4
-# Below this share of the row's largest logit, a segment's softmax is computed on its own.
-MIN_SEGMENT_WEIGHT = 1e-20
 # Columns of at most this many codes are drawn with the rows along the processor's vectors.
 NARROW = 32
 # A bucket may be padded by this share of its own size.
@@ -281,13 +281,16 @@ class SegmentedSoftmax(nn.Module):
         Training rows behind each code of each column.
     """
 
+    column: Tensor
     membership: Tensor
     blocked: Tensor
 
     def __init__(self, counts: Sequence[np.ndarray]) -> None:
         super().__init__()
-        self.sizes = [len(count) for count in counts]
-        membership = torch.block_diag(*[torch.ones(size, 1) for size in self.sizes])
+        sizes = [len(count) for count in counts]
+        column = torch.repeat_interleave(torch.tensor(sizes))
+        self.register_buffer("column", column, persistent=False)
+        membership = F.one_hot(column, len(sizes)).T.float().contiguous()
         self.register_buffer("membership", membership, persistent=False)
         # A code without training rows is given likelihood in scoring, but is never drawn.
         blocked = torch.from_numpy(np.concatenate(counts) == 0) * PADDING_LOGIT
@@ -303,38 +306,69 @@ class SegmentedSoftmax(nn.Module):
         targets : int64 Tensor of shape (batch, n_columns)
             Positions of the codes in the flat row.
         """
-        return _SegmentedLogProb.apply(scores, targets, self.membership, self.sizes)
+        scores = at_least_float32(scores).T
+        return _SegmentedLogProb.apply(scores, targets.T, self.column, self.membership)
 
 
 class _SegmentedLogProb(torch.autograd.Function):
-    """Log softmax of segments, by one exponential and one product with their membership."""
+    """``segmented_log_prob``, differentiable in the scores."""
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, targets: Tensor, membership: Tensor, sizes: list[int]
+        ctx: Any, scores: Tensor, targets: Tensor, column: Tensor, membership: Tensor
     ) -> Tensor:
-        shift = scores.amax(dim=1, keepdim=True)
-        weights = (scores - shift).exp_()
-        totals = weights @ membership
-        if totals.min() < MIN_SEGMENT_WEIGHT:
-            # A whole column lies so far below the row's largest logit that it underflows.
-            parts = [part.softmax(1) for part in scores.split(sizes, dim=1)]
-            logs = [part.log_softmax(1) for part in scores.split(sizes, dim=1)]
-            weights, totals = torch.cat(parts, dim=1), torch.ones_like(totals)
-            log_prob = torch.cat(logs, dim=1).gather(1, targets)
-        else:
-            log_prob = scores.gather(1, targets) - shift - totals.log()
-        ctx.save_for_backward(weights, totals, targets, membership)
-        return log_prob.sum(1)
+        own = scores.clone(memory_format=torch.contiguous_format)
+        with full_precision(scores):
+            log_prob, *kept = segmented_log_prob(own, targets, column, membership)
+        ctx.save_for_backward(*kept, targets, column)
+        return log_prob
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weights, totals, targets, membership = ctx.saved_tensors
-        outer = grad[:, None]
-        grad_scores = weights * (-outer / totals @ membership.T)
-        grad_scores.scatter_add_(1, targets, outer.expand_as(targets))
-        return grad_scores, None, None, None
+        return segmented_gradient(grad, *ctx.saved_tensors), None, None, None
+
+
+def segmented_log_prob(
+    scores: Tensor, targets: Tensor, column: Tensor, membership: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log softmax of segments at one code each, summed: ``sum_j s[t_j] - log sum_k exp s[k]``.
+
+    With the batch last, the greatest and the sum of a segment are taken over whole rows.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n_codes, batch)
+        Logits, which are overwritten.
+    targets : int64 Tensor of shape (n_columns, batch)
+        Positions of the codes.
+    column : int64 Tensor of shape (n_codes,)
+        The column that each code belongs to.
+    membership : Tensor of shape (n_columns, n_codes)
+        One where it does, zero elsewhere.
+
+    Returns
+    -------
+    log_prob : Tensor of shape (batch,)
+    weights : Tensor of shape (n_codes, batch)
+        Exponentials of the scores, the greatest of a column being 1.
+    totals : Tensor of shape (n_columns, batch)
+        Their sums.
+    """
+    shift = scores.new_full(targets.shape, -math.inf)
+    shift.scatter_reduce_(0, column[:, None].expand_as(scores), scores, "amax")
+    chosen = scores.gather(0, targets)
+    weights = scores.sub_(shift.index_select(0, column)).exp_()
+    totals = membership @ weights
+    return (chosen - shift).sub_(totals.log()).sum(0), weights, totals
+
+
+def segmented_gradient(
+    grad: Tensor, weights: Tensor, totals: Tensor, targets: Tensor, column: Tensor
+) -> Tensor:
+    """Return the gradient of ``segmented_log_prob``: ``grad * (1[k = t_j] - softmax(s)[k])``."""
+    out = (-grad / totals).index_select(0, column).mul_(weights)
+    return out.scatter_add_(0, targets, grad.expand_as(targets))
 
 
 def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool = False) -> Tensor:

@@ -326,14 +326,18 @@ class GaussianVAE(nn.Module, ABC):
             With diagnostics ``log_likelihood`` (sum over features), ``kl_divergence`` and
             ``elbo``, means over the rows, in nats.
         """
-        log_likelihood = self.log_likelihood(x, output.params).mean()
-        kl = kl_divergence_diag_gaussian(output.mu, output.log_var).mean()
-        objective = beta * kl.clamp(min=free_nats) - log_likelihood
-        diagnostics = {
-            "log_likelihood": log_likelihood.detach(),
-            "kl_divergence": kl.detach(),
-            "elbo": (log_likelihood - kl).detach(),
-        }
+        log_likelihood = self.log_likelihood(x, output.params)
+        kl = kl_divergence_diag_gaussian(output.mu, output.log_var)
+        return self._bound(log_likelihood, kl, beta, free_nats)
+
+    def _bound(
+        self, log_likelihood: Tensor, kl_divergence: Tensor, beta: float, free_nats: float
+    ) -> LossResult:
+        """Return the loss of rows, of shape (batch,), as ``compute_loss`` defines it."""
+        log_px, kl = log_likelihood.mean(), kl_divergence.mean()
+        objective = beta * (kl.clamp(min=free_nats) if free_nats else kl) - log_px
+        log_px, kl = log_px.detach(), kl.detach()
+        diagnostics = {"log_likelihood": log_px, "kl_divergence": kl, "elbo": log_px - kl}
         return LossResult(objective, diagnostics)
 
     def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skvae.models.code_tables import SegmentedSoftmax, draw_codes
+from skvae.models.core import LossResult, StepContext
+from skvae.models.factorized_bound import factorized_bound
 from skvae.models.mlp import hidden_layers
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
 
@@ -98,6 +100,17 @@ class FactorizedTVAE(TabularVAE):
             cells = torch.addmm(cells, places[:, self.place_columns], self.place_weight)
         features = self.encoder(F.relu(cells))
         return self.mu(features), self.log_var(features)
+
+    def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
+        """Return the loss of a batch, that of ``compute_loss`` in less time."""
+        if torch.is_autocast_enabled(self.sigma.device.type):
+            return super().training_loss(batch, context)
+        shape = (len(batch[0]), self.latent_dim)
+        noise = torch.randn(
+            shape, dtype=self.sigma.dtype, device=self.sigma.device, generator=context.generator
+        )
+        log_likelihood, kl = factorized_bound(self, batch, noise)
+        return self._bound(log_likelihood, kl, context.beta, context.free_nats)
 
     def decode(self, z: Tensor, x: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor | None]:
         """Return the logits of all codes, and the means of the places."""

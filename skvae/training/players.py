@@ -40,11 +40,17 @@ class Player:
     optimizer: FusedAdam
     rate_factor: float
 
-    def clipped_norm(self, limit: float | None, scale: float = 1.0) -> Tensor:
-        """Divide the gradient by ``scale``, clip it to a norm; return the norm it had, 0-d."""
+    def clip(self, limit: float | None, scale: float = 1.0) -> Tensor:
+        """Divide the gradient by ``scale``, clip it to a norm; return 0-d, finite if it was."""
         gradients = [grad for p in self.parameters if (grad := p.grad) is not None]
         if not gradients:
             return torch.zeros(())
+        if limit is None and gradients[0].device.type in ("cpu", "cuda"):
+            # Of torch's own GradScaler: a pass where the norm takes two.
+            found = gradients[0].new_zeros(1, dtype=torch.float32)
+            inverse = torch.full_like(found, 1 / scale)
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
+            return (found / (1 - found))[0]
         if scale != 1.0:
             torch._foreach_mul_(gradients, 1 / scale)
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -158,7 +164,7 @@ class Players:
         """
         total = loss.objective.detach()
         for player in moving:
-            total = total + player.clipped_norm(self.max_grad_norm, scale)
+            total = total + player.clip(self.max_grad_norm, scale)
         for value in loss.players.values():
             if value is not None:
                 total = total + value.detach()
