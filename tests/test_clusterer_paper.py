@@ -220,6 +220,8 @@ def test_rings_learn_from_such_labels_too_and_leave_an_image_of_short_range_out(
     again = skvae.load(tmp_path / "rings")
     np.testing.assert_array_equal(again.transform(X, **given), clusterer.embedding_)
     assert clone(clusterer).fit(X, **short).model_.blocks == [15]
+    noise = {**short, "morphology": np.random.RandomState(0).normal(size=(len(X), 4))}
+    assert clone(clusterer).fit(X, **noise).model_.blocks == [15]
 
 
 def test_without_an_image_expression_has_the_whole_weight(tissue):

@@ -72,8 +72,9 @@ def _by_clusterer(
 ) -> Lesson:
     """Return labels of each modality by itself, without regard to space."""
     X, image, around = spots
-    if image is not None and use_morphology == "auto" and range_ratio(X, image, around) < GATE:
-        image = None
+    if image is not None and use_morphology == "auto":
+        # NaN, of an image without any range, is no reason to use it.
+        image = image if range_ratio(X, image, around) >= GATE else None
     labels = []
     for part in [X] if image is None else [X, image]:
         rng = np.random.RandomState(seed)
