@@ -151,6 +151,14 @@ class TestFit:
         assert Path("people.skvae").read_bytes() == before
         assert main(["fit", "people.csv", "-o", "people.skvae", "--force", *FEW]) == 0
 
+    @pytest.mark.filterwarnings("default")
+    def test_guesses_are_said_without_a_line_of_code(self, here, capsys):
+        people().assign(key=range(1000, 1400)).to_csv("keys.csv", index=False)
+        assert main(["fit", "keys.csv", "-o", "x.skvae", *FEW]) == 0
+        said = capsys.readouterr().err
+        assert "skvae: note: These columns are not learnt" in said
+        assert ".py" not in said
+
     def test_control_c_leaves_no_file(self, here, monkeypatch):
         def interrupted(*_args, **_kwargs):
             raise KeyboardInterrupt

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from skvae.cli import image, table
 
@@ -51,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     arguments.command_line = shlex.join(["skvae", *argv])
     try:
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments.run(arguments)
     except KeyboardInterrupt as interrupt:
         print(f"\nskvae: interrupted. {interrupt}".rstrip(), file=sys.stderr)
         return INTERRUPTED
@@ -75,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.register(commands)
     return parser
+
+
+def _show_warning(message: Warning | str, *_where: Any) -> None:
+    """Say what is worth knowing, and not at which line of the code."""
+    print(f"skvae: note: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:
