@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -19,11 +18,16 @@ from sklearn.utils.validation import (
 from skvae._random import private_random_state
 from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.copies import copied_from, find_copies
-from skvae.tabular.encoded import EncodedTable, mean_ranks
+from skvae.tabular.encoded import EncodedTable
+from skvae.tabular.encoders import (
+    code_scores,
+    make_encoder,
+    warn_of_fresh_labels,
+    warn_of_guesses,
+)
 from skvae.tabular.frames import read_table, restore_container
 from skvae.tabular.inference import infer_schema
-from skvae.tabular.kinds import PERSONAL_KINDS
-from skvae.tabular.made import IdentifierEncoder, MadeEncoder, PersonalEncoder, TextEncoder
+from skvae.tabular.made import MadeEncoder
 from skvae.tabular.mixture import MixtureEncoder
 from skvae.tabular.numeric import QuantileEncoder
 from skvae.tabular.splits import CodeSplit, code_columns, join_codes, split_codes
@@ -197,13 +201,13 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         self.encoders_ = []
         cells = self._read(frame)
         for schema, column in zip(self.schema_, cells, strict=True):
-            self.encoders_.append(self._make_encoder(schema).fit(column))
+            self.encoders_.append(make_encoder(self, schema, self._seed).fit(column))
         if self.copy_columns and self.numeric_encoding == "quantile":
             find_copies(self.encoders_, self.schema_, cells)
         codes, inside = self._encode(cells, places, np.random.default_rng(self._seed))
         self._lay_out(cells, codes)
-        self._warn_of_guesses()
-        self._warn_of_fresh_labels()
+        warn_of_guesses(self.schema_)
+        warn_of_fresh_labels(self.encoders_, self.schema_, self.min_rows_per_value)
         return split_codes(self.splits_, codes, inside)
 
     def encode(self, X, *, places=True) -> EncodedTable:
@@ -366,29 +370,6 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
             cells.append(schema.read_numbers(column) if schema.is_number else column)
         return cells
 
-    def _make_encoder(self, schema):
-        if schema.kind == "categorical":
-            least = self.rare_category_min_count
-            least = self.min_rows_per_value if least is None else least
-            return CategoricalEncoder(schema, least, self.max_categories)
-        if not schema.is_number:
-            made = PersonalEncoder if schema.kind in PERSONAL_KINDS else _MADE[schema.kind]
-            return made(schema, self.min_rows_per_value, self._seed)
-        if self.numeric_encoding == "mixture":
-            return MixtureEncoder(
-                self.min_rows_per_value,
-                integer=schema.integer,
-                random_state=self._seed,
-                precision=schema.precision,
-            )
-        return QuantileEncoder(
-            self.n_bins,
-            self.min_rows_per_value,
-            self.rows_per_bin,
-            integer=schema.integer,
-            precision=schema.precision,
-        )
-
     def _encode(self, cells, places: bool, rng=None) -> tuple[np.ndarray, np.ndarray]:
         """Return one code and one place for each cell; no places if not asked for."""
         n_rows = len(cells[0])
@@ -421,7 +402,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
                 self.code_scores_.append(None)
             else:
                 self.code_counts_.append(encoder.code_counts_)
-                self.code_scores_.append(_code_scores(encoder, column, code))
+                self.code_scores_.append(code_scores(encoder, column, code))
         self.code_columns_ = code_columns(len(cells), self.splits_)
         for index, split in self.splits_.items():
             for digit, size in zip(
@@ -436,56 +417,12 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         """Kind of each column, by name."""
         return {schema.name: schema.kind for schema in self.schema_}
 
-    def _warn_of_guesses(self) -> None:
-        guessed = {schema.name: schema.kind for schema in self.schema_ if schema.guessed}
-        if guessed:
-            warnings.warn(
-                f"These columns are not learnt, but made anew, for what their cells look like: "
-                f"{guessed}. If that is right, say column_kinds={guessed} and this warning goes; "
-                "if not, give another kind there, such as 'numeric' or 'categorical'.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _warn_of_fresh_labels(self) -> None:
-        names = [
-            schema.name
-            for schema, encoder in zip(self.schema_, self.encoders_, strict=True)
-            if getattr(encoder, "fresh_labels_", False)
-        ]
-        if names:
-            warnings.warn(
-                f"Columns {names} hold mostly values found in fewer than min_rows_per_value="
-                f"{self.min_rows_per_value} rows, as identifiers and free text do. Such values are "
-                "not learnt; fresh labels stand in their place. Name their kind in column_kinds "
-                "('identifier', 'text', 'name', ...), drop the columns, or lower "
-                "min_rows_per_value to let the values through.",
-                UserWarning,
-                stacklevel=4,
-            )
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
-
-
-_MADE = {"identifier": IdentifierEncoder, "text": TextEncoder}
-
-
-def _code_scores(encoder, column, codes: np.ndarray) -> np.ndarray | None:
-    """Return the mean rank of the cells behind each code, None for a column without an order."""
-    if not encoder.ordinal:
-        return None
-    if isinstance(encoder, CategoricalEncoder):
-        # Neither what is rare nor what is missing has a place in the order.
-        order = np.where(codes < len(encoder.levels_), codes, np.nan)
-    else:
-        missing = encoder.has_missing_ & (codes == encoder.n_codes_ - 1)
-        order = np.where(missing, np.nan, column)
-    return mean_ranks(order, codes, encoder.code_counts_)
 
 
 def _refuse_short(X, min_rows: int) -> None:
