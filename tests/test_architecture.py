@@ -70,8 +70,7 @@ NEIGHBOURS = [
     {"_metadata", "constraints"},
     {"_constrained", "constraints"},  # what a door does about them
     {"_estimator", "config"},  # presets are configurations
-    {"config", "persistence"},  # one table of estimators, one way to replace a file
-    {"cli", "report"},  # the command line writes reports
+    {"config", "persistence"},  # one table of estimators
 ]
 
 
