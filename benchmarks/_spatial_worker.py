@@ -7,6 +7,7 @@ an environment of AESTETIK's own, too.
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def aestetik(adata, n_domains, seed):
     from aestetik.utils.utils_transcriptomics import preprocess_adata
 
     # It writes checkpoints and logs into the current folder.
-    os.chdir(os.environ.get("TMPDIR", "/tmp"))
+    os.chdir(tempfile.mkdtemp())
     with_image = "X_image" in adata.obsm
     model = AESTETIK(
         n_cluster=n_domains,
