@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 import skvae.models
 from skvae.config import read_config
 from skvae.training import (
+    Callback,
     ProgressBar,
     TimeBudget,
     TrainingConfig,
@@ -106,12 +107,14 @@ class TorchEstimator(BaseEstimator):
         optimizer_state=None,
         weights: torch.Tensor | None = None,
         seconds: float | None = None,
+        watcher: Callback | None = None,
     ) -> TrainingResult:
         """Run the loop, holding rows out if ``validation_fraction`` is not None.
 
         ``data`` is a tuple of tensors, or a dataset where rows are to be held out, or batches.
         ``make_config`` gets the number of rows that are left to train on. ``weights`` are those of
-        rows that are a tuple of tensors; ``seconds`` is the time that the training may take.
+        rows that are a tuple of tensors; ``seconds`` is the time that the training may take;
+        ``watcher`` is one more callback.
         """
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
@@ -127,7 +130,7 @@ class TorchEstimator(BaseEstimator):
         config = make_config(n_rows)
         if weights is not None:
             data = WeightedRows(data, weights, config.batch_size, generator)
-        callbacks = list(self.callbacks or ())
+        callbacks = [*(self.callbacks or ()), *([watcher] if watcher else [])]
         if seconds is not None:
             start = time.perf_counter()
             n_steps = steps_within(model, data, config, seconds, generator=generator)

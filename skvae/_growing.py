@@ -152,15 +152,30 @@ class GrowingMixin:
             )
         return copy.deepcopy(schema)
 
-    def _grown_model(self, spec: tuple[str, dict]):
-        """Return a copy of the model under the new counts of a spec."""
+    def _grown_model(self, spec: tuple[str, dict], once: bool):
+        """Return a copy of the model under the new counts of a spec.
+
+        A stream goes on from the weights of its last step, and not from their average.
+        """
         with isolated_torch_seed(0):  # the weights are overwritten
             model = getattr(skvae.models, spec[0])(**spec[1])
-        weights = self.model_.state_dict()
+        weights = dict(self.model_.state_dict())
+        if once and getattr(self, "_last_weights", None):
+            weights.update({n: torch.tensor(v) for n, v in self._last_weights.items()})
         # Codes that were never drawn may be, now that they have rows.
         weights.update({n: v for n, v in model.state_dict().items() if ".blocked" in f".{n}"})
         model.load_state_dict(weights)
         return model
+
+    def _average_over_calls(self, model, n_steps: int, n_before: int) -> None:
+        """Make the averaged weights of a pass those of all passes so far, in place."""
+        if self.weight_averaging is None:
+            return
+        n_steps_in_all = n_before + n_steps
+        decay = min(self.weight_averaging, (1 + n_steps_in_all) / (10 + n_steps_in_all))
+        with torch.no_grad():
+            for new, old in zip(model.parameters(), self.model_.parameters(), strict=True):
+                new.lerp_(old.to(new), decay**n_steps)
 
     def _moments(self) -> list[list[torch.Tensor]] | None:
         """Return where the optimizer of the last fit stood, if it was kept."""

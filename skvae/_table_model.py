@@ -10,7 +10,7 @@ from skvae.tabular.conditions import position_of
 from skvae.training import TrainingConfig, steps_per_epoch
 
 # Steps after which the learning rate of a stream has fallen by the root of two.
-HALVING_STEPS = 500
+HALVING_STEPS = 100
 
 
 def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:

@@ -28,7 +28,7 @@ from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import restore_container
 from skvae.tabular.libraries import as_pandas
-from skvae.training import CallbackList
+from skvae.training import CallbackList, LastWeights
 
 # Parameters handed through to the transformer.
 _SHARED_PARAMETERS = (
@@ -427,12 +427,14 @@ class TVAESynthesizer(
         else:
             table = self._prepare(X, sample_weight, schema, int(seeds[0]))
         spec = model_spec(self, table.transformer)
-        model = self._grown_model(spec) if go_on else self._build_model(spec, int(seeds[1]))
+        model = self._grown_model(spec, once) if go_on else self._build_model(spec, int(seeds[1]))
         if not go_on and hasattr(self, "model_"):
             del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
         model = model.to(device)
         data = table_tensors(model, table.encoded, device)
-        config = pass_config if once else training_config
+        config, last = training_config, None
+        if once:
+            config, last = pass_config, LastWeights()
         n_codes = int(table.transformer.cardinalities_.sum())
         result = self._train(
             model,
@@ -444,11 +446,15 @@ class TVAESynthesizer(
             weights=None if table.weights is None else torch.from_numpy(table.weights).to(device),
             seconds=self.max_seconds and self.max_seconds - (time.perf_counter() - start),
             optimizer_state=self._moments() if go_on else None,
+            watcher=last,
         )
+        if once and go_on:
+            self._average_over_calls(model, result.n_steps, n_before)
         self._spec = spec
         self._keep_history(result)
         self._n_steps_in_all = n_before + result.n_steps
         self._optimizer_state = None
+        self._last_weights = last and {n: t.numpy(force=True) for n, t in last.weights.items()}
         if once or self.warm_start:
             moments = result.optimizer_state
             self._optimizer_state = [[t.numpy(force=True) for t in player] for player in moments]

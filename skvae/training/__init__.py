@@ -15,7 +15,7 @@ from skvae.training.evaluation import evaluate
 from skvae.training.loop import train
 from skvae.training.seeding import isolated_torch_seed
 from skvae.training.trackers import MLflow, TensorBoard
-from skvae.training.weights import TimeBudget, WeightedRows, steps_within
+from skvae.training.weights import LastWeights, TimeBudget, WeightedRows, steps_within
 
 __all__ = [
     "Callback",
@@ -24,6 +24,7 @@ __all__ = [
     "ConsoleLog",
     "EarlyStopping",
     "EpochLog",
+    "LastWeights",
     "MLflow",
     "ProgressBar",
     "TensorBoard",

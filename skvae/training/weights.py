@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -110,6 +110,23 @@ class TimeBudget(Callback):
     def on_epoch_end(self, log: EpochLog) -> bool:
         """Look at the clock."""
         return time.perf_counter() - self._start >= self.seconds
+
+
+class LastWeights(Callback):
+    """Keep the weights of the last step, where the model comes out with averages of them.
+
+    Attributes
+    ----------
+    weights : dict of str to Tensor
+        Parameters and buffers of the model after its last epoch.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] = {}
+
+    def on_state(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Copy the weights."""
+        self.weights = {name: tensor.clone() for name, tensor in state()["weights"].items()}
 
 
 def steps_within(
