@@ -141,6 +141,11 @@ class _ColumnFilter(_Filter):
             if rank == last:
                 n_particles = particles.sizes
                 particles.select(counts, self.generator)
+            elif rank == 0 and not splits and informed:
+                # Only latents are weighed on the way: one for each row is enough from here on.
+                few = torch.maximum(counts, particles.sizes // 2)
+                few = torch.where(particles.sizes <= 4 * counts, few, particles.sizes)
+                particles.select(few, self.generator)
             elif informed:
                 particles.resample_where_low(self.generator)
         codes = torch.empty_like(particles.codes)
