@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
@@ -62,9 +62,9 @@ class AEStetikClusterer(
         clusterer or mixture of scikit-learn, of which a clone is fitted, the Leiden algorithm
         (``skvae.spatial.leiden``, ``pip install 'skvae[leiden]'``) or the Bayesian tied mixture of
         the paper. The clone's ``n_clusters``, or else ``n_components``, is set to ``n_clusters``,
-        and its ``random_state``, if None, to a seed. New spots are put into domains by its
-        ``predict_proba`` or ``predict``, or by the nearest spot of the fit where it has neither.
-        Its noise, labels below 0, stays -1.
+        in a pipeline that of its last step, and its ``random_state``, if None, to a seed. New
+        spots are put into domains by its ``predict_proba`` or ``predict``, or by the nearest spot
+        of the fit where it has neither. Its noise, labels below 0, stays -1.
     refine : bool or "confident", default=True
         Whether neighbours vote on the domains. ``"confident"``, for a ``clusterer``: the 10
         nearest whose posterior is above .9, as in the paper.
@@ -299,6 +299,12 @@ class AEStetikClusterer(
             A parameter or the data cannot be used; the message names it and the way out.
         """
         self._validate_params()
+        shape = getattr(y, "shape", ())
+        if len(shape) == 2 and shape[1] in (2, 3):
+            raise ValueError(
+                f"y of shape {shape} looks like coordinates, and y is ignored: pass them as "
+                "coordinates=."
+            )
         CallbackList(self.callbacks or ())
         before = dict(vars(self))
         vars(self).pop("model_", None)  # an interrupted fit leaves the estimator unfitted
@@ -343,12 +349,12 @@ class AEStetikClusterer(
 
     def fit_predict(self, X, y=None, *, coordinates=None, morphology=None, slide=None):
         """Fit, and return ``labels_``; parameters are those of ``fit``."""
-        self.fit(X, coordinates=coordinates, morphology=morphology, slide=slide)
+        self.fit(X, y, coordinates=coordinates, morphology=morphology, slide=slide)
         return self.labels_
 
     def fit_transform(self, X, y=None, *, coordinates=None, morphology=None, slide=None):
         """Fit, and return ``embedding_``; parameters are those of ``fit``."""
-        self.fit(X, coordinates=coordinates, morphology=morphology, slide=slide)
+        self.fit(X, y, coordinates=coordinates, morphology=morphology, slide=slide)
         return self.embedding_
 
     def transform(self, X, *, coordinates=None, morphology=None, slide=None):
@@ -390,7 +396,10 @@ class AEStetikClusterer(
     ):
         """Return the mean log-likelihood of the embedding under the mixture of the domains.
 
-        Scores compare between numbers of domains, and not between sizes of the embedding.
+        It tells whether spots look like those of the fit. Fits are not to be compared by it: the
+        network draws each embedding to its own domains, and its scale follows from them, from
+        ``n_components``, the features and the steps. Numbers of domains compare by
+        ``skvae.spatial.choose_n_clusters``; anything else by labels, where a slide has some.
 
         Parameters
         ----------
@@ -407,11 +416,15 @@ class AEStetikClusterer(
             Nats a spot.
         """
         Z = self.transform(X, coordinates=coordinates, morphology=morphology, slide=slide)
-        log_likelihood = self.mixture_.score_samples(np.asarray(Z))
-        return float(np.average(log_likelihood, weights=sample_weight))
+        Z = np.asarray(Z)
+        weight = _check_sample_weight(sample_weight, Z, ensure_non_negative=True)
+        return float(np.average(self.mixture_.score_samples(Z), weights=weight))
 
     def annotate(self, adata, *, key="aestetik"):
-        """Write domains and embedding into an AnnData.
+        """Write domains and embedding into an AnnData, which is read as by ``predict``.
+
+        What came from elsewhere, such as arrays, is written by
+        ``skvae.spatial.annotated.annotate(adata, labels, embedding)``.
 
         Parameters
         ----------
@@ -425,8 +438,18 @@ class AEStetikClusterer(
         -------
         adata
             The same object.
+
+        Raises
+        ------
+        TypeError
+            It is no AnnData.
         """
         check_is_fitted(self)
+        if not is_annotated(adata):
+            raise TypeError(
+                f"adata must be an AnnData or a SpatialData, got {type(adata).__name__}: labels of "
+                "arrays are those of predict."
+            )
         spots = self._read(adata, None, None, None, reset=False)
         Z = self._view(spots).embed(self.model_)
         proba = self._proba(spots, Z)
@@ -435,6 +458,7 @@ class AEStetikClusterer(
     @property
     def consensus_(self):
         """What the network learnt from, or None."""
+        check_is_fitted(self)
         return self._source if isinstance(self._source, SpatialConsensus) else None
 
     @property
@@ -445,16 +469,19 @@ class AEStetikClusterer(
     @property
     def clusterer_(self):
         """The fitted clone of ``clusterer``, or None."""
+        check_is_fitted(self)
         return getattr(self._domains, "clusterer", None)
 
     @property
     def expression_pca_(self):
         """What X is reduced by, or None."""
+        check_is_fitted(self)
         return self._reader.expression_pca
 
     @property
     def morphology_pca_(self):
         """What image features are reduced by, or None."""
+        check_is_fitted(self)
         return self._reader.morphology_pca
 
     def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> Spots:

@@ -12,9 +12,16 @@ import pytest
 import sklearn
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans, MiniBatchKMeans
+from sklearn.cluster import (
+    DBSCAN,
+    AgglomerativeClustering,
+    FeatureAgglomeration,
+    KMeans,
+    MiniBatchKMeans,
+)
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
@@ -25,7 +32,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skvae
 from skvae import AEStetikClusterer
 from skvae.datasets import make_spatial_domains
-from skvae.spatial import Neighbourhoods, fit_tied_mixture
+from skvae.spatial import Neighbourhoods, consensus, fit_tied_mixture
 from skvae.spatial.preprocessing import CountsPCA
 
 # Defined by scikit-learn, but not called by its check_estimator.
@@ -45,6 +52,16 @@ def quick(n_clusters=4, **params):
     """Return a clusterer that fits a small slice in a fraction of a second."""
     small = {"n_repeats": 1, "max_steps": 20, "device": "cpu", "random_state": 0}
     return AEStetikClusterer(**{"n_clusters": n_clusters, **small, **params})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_mixtures():
+    """Make 9 mixtures instead of 45: the recipe has tests of its own in test_spatial_consensus."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = (("maf", 12), ("multispati", 15), ("pca", 15))
+        patch.setattr(consensus, "PROJECTIONS", few)
+        patch.setattr(consensus, "JOINT_PROJECTIONS", (("maf", 8), ("maf", 12), ("maf", 16)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +283,9 @@ class TestClusterer:
             ({"pseudo_labels": "clusterer"}, "pseudo_labels='clusterer' needs a clusterer"),
             ({"refine": "confident"}, "refine='confident' needs a clusterer"),
             ({"clusterer": DBSCAN(eps=1e-9)}, "all 600 spots noise"),
+            ({"clusterer": PCA(2)}, r"clusterer=PCA.* neither predict nor .* such as KMeans"),
+            ({"clusterer": FeatureAgglomeration()}, "neither predict nor a label of each spot"),
+            ({"clusterer": LogisticRegression()}, "learns from labels, and there are none"),
         ],
     )
     def test_what_cannot_work_is_refused(self, one, params, message):
@@ -487,6 +507,48 @@ class TestInput:
         with pytest.raises((ValueError, TypeError), match=message):
             quick().fit(one.X, **given)
 
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"coordinates": [["a", "b"]] * 600}, "coordinates must hold numbers.*'a'.*_columns="),
+            ({"coordinates": [[0, 1]] * 599 + [[2]]}, "coordinates has rows of different lengths"),
+            ({"coordinates": np.eye(600)[:, :2] * 1j}, "coordinates must hold numbers.*Complex"),
+            ({"coordinates": np.eye(600)[:, :2] * 1e300}, r"reach 1e\+300.*larger unit"),
+            ({"morphology": [["a"]] * 600}, "morphology must hold numbers"),
+            ({"morphology": np.empty((600, 0))}, r"\(600, 0\)"),
+            (
+                {"coordinates": np.eye(600)[:, :2], "slide": pd.array([pd.NA] * 600, "string")},
+                "slide holds 600 missing labels",
+            ),
+            ({"y": np.eye(600)[:, :2]}, "y of shape .* pass them as coordinates="),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["fit", "fit_predict", "fit_transform"])
+    def test_what_a_newcomer_may_pass_by_mistake_is_named(self, one, method, given, message):
+        with pytest.raises(ValueError, match=message):
+            getattr(quick(), method)(one.X, **given)
+
+    def test_constant_features_that_are_reduced_are_no_trouble(self, one):
+        clusterer = quick().fit(np.full((600, 60), 2.5), coordinates=one.coordinates)
+        assert np.isfinite(clusterer.embedding_).all()
+
+    @pytest.mark.parametrize("change", [np.log1p, np.negative])
+    def test_counts_are_asked_for_where_fit_had_them(self, one, fitted, change):
+        with pytest.raises(ValueError, match="found from counts"):
+            fitted.predict(change(one.counts), coordinates=one.coordinates)
+
+    def test_only_an_annotated_table_is_annotated(self, one, fitted):
+        with pytest.raises(TypeError, match=r"adata must be an AnnData.*got ndarray"):
+            fitted.annotate(one.counts)
+
+    @pytest.mark.parametrize(
+        "name", ["agreement_", "clusterer_", "consensus_", "expression_pca_", "morphology_pca_"]
+    )
+    def test_what_is_not_fitted_has_no_results(self, name):
+        with pytest.raises(NotFittedError, match="AEStetikClusterer"):
+            getattr(quick(), name)
+        assert not hasattr(quick(), name)
+
     def test_sparse_features_that_stay_as_they_are_are_refused(self, one):
         with pytest.raises(ValueError, match=r"X is sparse.*X\.toarray"):
             quick().fit(sparse.csr_array(one.X), coordinates=one.coordinates)
@@ -520,6 +582,8 @@ class TestInput:
             ({"coordinates_columns": [0, 15]}, "coordinates_columns holds 15"),
             ({"coordinates_columns": [0, 1], "morphology_columns": [1]}, "columns of coordinates"),
             ({"morphology_columns": range(15)}, "no features"),
+            ({"coordinates_columns": [3, -12]}, "names a column twice"),
+            ({"coordinates_columns": [True, False]}, "holds True, which is no column"),
         ],
     )
     def test_wrong_columns_are_named(self, one, params, message):
@@ -636,3 +700,5 @@ class TestRouting:
         assert fitted.score(one.counts, **given) == pytest.approx(scored.mean())
         weighted = fitted.score(one.counts, sample_weight=weight, **given)
         assert weighted == pytest.approx(scored[:200].mean())
+        with pytest.raises(ValueError, match="sample_weight"):
+            fitted.score(one.counts, sample_weight=weight[:9], **given)

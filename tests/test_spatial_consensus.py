@@ -52,6 +52,15 @@ def test_what_it_learnt_has_the_shapes_promised(tissue, fitted):
     assert fitted.width_factor_ == 1
 
 
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_domains_go_by_their_size_after_the_vote(seed):
+    X, places, _ = section(seed, side=12)
+    consensus = SpatialConsensus(7, n_repeats=1, n_starts=1, random_state=0)
+    labels = consensus.fit(X, coordinates=places).labels_
+    assert np.all(np.diff(np.bincount(labels, minlength=7)) <= 0)
+    np.testing.assert_array_equal(consensus.predict(X, coordinates=places), labels)
+
+
 def test_domains_of_few_noisy_spots_hardly_depend_on_the_seed():
     X, places, _ = section(3, side=16)
     one, other = (SpatialConsensus(3, n_repeats=1, random_state=seed) for seed in (0, 1))

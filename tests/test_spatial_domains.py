@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.decomposition import PCA
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -166,7 +167,29 @@ def test_names_stand_for_the_clusterers_of_the_paper():
 
 @pytest.mark.parametrize(
     ("clusterer", "number"),
-    [(KMeans(3), 3), (GaussianMixture(4), 4), (DBSCAN(), None), ("leiden", None), ("bgm", None)],
+    [
+        (KMeans(3), 3),
+        (GaussianMixture(4), 4),
+        (make_pipeline(PCA(2), KMeans(3)), 3),
+        (make_pipeline(PCA(2), GaussianMixture(4)), 4),
+        (make_pipeline(PCA(2), DBSCAN()), None),
+        (DBSCAN(), None),
+        ("leiden", None),
+        ("bgm", None),
+    ],
 )
-def test_the_own_number_of_a_clusterer_is_known(clusterer, number):
+def test_the_own_number_of_a_clusterer_is_known_and_set(clusterer, number):
     assert own_number(clusterer) == number
+    if number is not None:
+        assert own_number(make_clusterer(clusterer, 7, np.random.RandomState(0))) == 7
+
+
+def test_domains_go_by_size_where_many_votes_are_tied():
+    rng = np.random.RandomState(0)
+    places = np.stack(np.divmod(np.arange(200), 14), axis=1)
+    Z, around = rng.normal(size=(200, 3)), Neighbourhoods(places)
+    for seed in range(5):
+        _, labels = fitted(
+            KMeans(8, n_init=1, random_state=seed), Z, around, refine=True, width_factor=0.5
+        )
+        assert (np.diff(np.bincount(labels, minlength=8)) <= 0).all()

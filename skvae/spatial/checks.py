@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_array
+
+# Squares of larger numbers overflow.
+MAX_COORDINATE = 1e150
 
 
 def check_coordinates(coordinates, n_spots: int | None = None) -> np.ndarray:
@@ -21,21 +25,21 @@ def check_coordinates(coordinates, n_spots: int | None = None) -> np.ndarray:
     ValueError
         Another shape or length, or coordinates that are missing or infinite.
     """
-    if np.ndim(coordinates) != 2 or np.shape(coordinates)[1] not in (2, 3):
+    shape = _shape("coordinates", coordinates)
+    if len(shape) != 2 or shape[1] not in (2, 3):
         raise ValueError(
             "coordinates must have shape (n_spots, 2) or (n_spots, 3), one row per spot, but "
-            f"their shape is {np.shape(coordinates)}; labels of slides go into slide="
+            f"their shape is {shape}; labels of slides go into slide="
         )
-    points = check_array(
-        coordinates,
-        dtype=np.float64,
-        ensure_all_finite=False,
-        ensure_min_samples=0,
-        input_name="coordinates",
-    )
+    points = _numbers("coordinates", coordinates)
     if n_spots is not None:
         _check_length("coordinates", points, n_spots)
     _check_finite("coordinates", points, "drop these spots or fill their place in")
+    if np.abs(points).max(initial=0) > MAX_COORDINATE:
+        raise ValueError(
+            f"coordinates reach {np.abs(points).max():.3g}, too far to measure distances in "
+            "float64: give them in a larger unit"
+        )
     return points
 
 
@@ -50,8 +54,7 @@ def check_slide(slide, n_spots: int) -> tuple[np.ndarray, np.ndarray]:
             f"{labels.shape}"
         )
     _check_length("slide", labels, n_spots)
-    # NaN differs from itself.
-    missing = np.asarray(labels != labels) | np.asarray(labels == None)  # noqa: E711
+    missing = pd.isna(labels)
     if missing.any():
         raise ValueError(
             f"slide holds {missing.sum()} missing labels, the first in row {missing.argmax()}: "
@@ -64,15 +67,26 @@ def check_slide(slide, n_spots: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_morphology(morphology, n_spots: int, n_features: int | None = None) -> np.ndarray:
-    """Return image features as float64 of shape (n_spots, n_image_features)."""
-    if np.ndim(morphology) != 2:
+    """Return image features as float64 of shape (n_spots, n_image_features).
+
+    ``n_features`` is the number of columns in fit, None in fit itself.
+
+    Raises
+    ------
+    ValueError
+        None where fit had some, another shape, or numbers that are missing or infinite.
+    """
+    if morphology is None:
         raise ValueError(
-            "morphology must have shape (n_spots, n_image_features), but its shape is "
-            f"{np.shape(morphology)}"
+            "morphology is missing: the domains were found with image features; pass those of "
+            "these spots, or fit with use_morphology=False"
         )
-    image = check_array(
-        morphology, dtype=np.float64, ensure_all_finite=False, input_name="morphology"
-    )
+    shape = _shape("morphology", morphology)
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(
+            f"morphology must have shape (n_spots, n_image_features), but its shape is {shape}"
+        )
+    image = _numbers("morphology", morphology)
     _check_length("morphology", image, n_spots)
     if n_features is not None and image.shape[1] != n_features:
         raise ValueError(
@@ -81,6 +95,33 @@ def check_morphology(morphology, n_spots: int, n_features: int | None = None) ->
         )
     _check_finite("morphology", image, "fill them in, or drop these spots")
     return image
+
+
+def _shape(name: str, rows) -> tuple[int, ...]:
+    try:
+        return np.shape(rows)
+    except ValueError:
+        raise ValueError(
+            f"{name} has rows of different lengths: give as many numbers for each spot"
+        ) from None
+
+
+def _numbers(name: str, rows) -> np.ndarray:
+    """Return rows as a float64 array, which may hold NaN."""
+    try:
+        return check_array(
+            rows,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            ensure_min_samples=0,
+            input_name=name,
+        )
+    except ValueError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"{name} must hold numbers, but: {reason}; names of columns of X go into "
+            f"{name}_columns="
+        ) from None
 
 
 def _check_length(name: str, rows: np.ndarray, n_spots: int) -> None:

@@ -22,6 +22,7 @@ from skvae.spatial.members import (
     fit_member,
     mean_posteriors,
     n_leading,
+    n_voters,
     smooth,
     width_factor,
 )
@@ -41,7 +42,6 @@ PROJECTIONS = (
 REPEATS, REPEATS_SMALL, SMALL = 1, 3, 1_000
 # Share of the members that is kept.
 KEPT_SHARE = 0.6
-VOTERS, VOTERS_SMALL = 18, 6
 
 
 class SpatialConsensus(ClusterMixin, BaseEstimator):
@@ -213,7 +213,8 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         rows = around.spread_sample(self.max_fit_spots, rng)
         members = self._fit_members(features, smoothed, around, rows, rng)
         self._agree(members, smoothed, rows)
-        self.proba_ = self._vote(mean_posteriors(self.members_, smoothed), around)
+        mean = self._by_size(mean_posteriors(self.members_, smoothed), around)
+        self.proba_ = self._vote(mean, around)
         self.labels_ = self.proba_.argmax(axis=1)
         return self
 
@@ -294,11 +295,6 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         centred = np.subtract(X[:, :size], self.mean_[:size]).astype(np.float32)
         if not self.uses_morphology_:
             return centred
-        if morphology is None:
-            raise ValueError(
-                "morphology is missing: the domains were found with image features; pass those of "
-                "these spots, or fit with use_morphology=False"
-            )
         image = check_morphology(morphology, len(X), self.n_morphology_features_)
         scaled = (image - self.morphology_mean_) * self._morphology_scale
         return np.hstack([centred, scaled.astype(np.float32)])
@@ -334,18 +330,23 @@ class SpatialConsensus(ClusterMixin, BaseEstimator):
         self.agreement_ = float(self.member_agreement_.mean())
         ranking = np.argsort(-self.member_agreement_, kind="stable")
         kept = ranking[: int(np.ceil(KEPT_SHARE * len(members)))]
-        columns, mean = align([posteriors[place] for place in kept], reference=0)
-        sizes = np.bincount(mean.argmax(axis=1), minlength=self.n_clusters_)
-        by_size = np.argsort(-sizes, kind="stable")
+        columns, _ = align([posteriors[place] for place in kept], reference=0)
         self.members_ = [members[place] for place in kept]
         for member, order in zip(self.members_, columns, strict=True):
-            member.columns = order[by_size]
+            member.columns = order
+
+    def _by_size(self, mean: np.ndarray, around: Neighbourhoods) -> np.ndarray:
+        """Put the domains in the order of their sizes after the vote; return the means so."""
+        labels = self._vote(mean, around).argmax(axis=1)
+        order = np.argsort(-np.bincount(labels, minlength=self.n_clusters_), kind="stable")
+        for member in self.members_:
+            member.columns = member.columns[order]
+        return mean[:, order]
 
     def _vote(self, posteriors: np.ndarray, around: Neighbourhoods) -> np.ndarray:
         if not self.refine:
             return posteriors
-        voters = VOTERS if self.width_factor_ == 1 else VOTERS_SMALL
-        return vote(posteriors, around.nearest_matrix(voters))
+        return vote(posteriors, around.nearest_matrix(n_voters(self.width_factor_)))
 
 
 def _neighbourhoods(

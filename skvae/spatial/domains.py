@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import cKDTree
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.mixture import BayesianGaussianMixture
+from sklearn.pipeline import Pipeline
 
-from skvae.spatial.consensus import VOTERS, VOTERS_SMALL
 from skvae.spatial.leiden import Leiden
+from skvae.spatial.members import n_voters
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.refinement import vote
 
 # Of AESTETIK's refinement: how many vote, and from which posterior on.
 CONFIDENT_VOTERS = 10
 CONFIDENT = 0.9
+# Times at most that domains are ordered by their sizes.
+MAX_ORDERS = 5
 
 
 def make_clusterer(clusterer, n_clusters: int | None, rng: np.random.RandomState) -> BaseEstimator:
@@ -36,6 +39,11 @@ def make_clusterer(clusterer, n_clusters: int | None, rng: np.random.RandomState
             covariance_type="tied", init_params="random", max_iter=1000, n_init=10
         )
     clusterer = clone(clusterer)
+    if is_classifier(clusterer) or is_regressor(clusterer):
+        raise ValueError(
+            f"clusterer={clusterer} learns from labels, and there are none: take a clusterer or a "
+            "mixture, such as KMeans()."
+        )
     params = clusterer.get_params()
     changed = {
         name: int(rng.randint(2**31 - 1))
@@ -53,12 +61,15 @@ def own_number(clusterer: BaseEstimator | str) -> int | None:
     if isinstance(clusterer, str):
         return None
     number = _number_parameter(clusterer)
-    return None if number is None else getattr(clusterer, number)
+    return None if number is None else clusterer.get_params()[number]
 
 
 def _number_parameter(clusterer: BaseEstimator) -> str | None:
+    """Return the name of the parameter, in a pipeline that of its last step."""
+    prefix = f"{clusterer.steps[-1][0]}__" if isinstance(clusterer, Pipeline) else ""
+    names = (prefix + name for name in ("n_clusters", "n_components"))
     params = clusterer.get_params()
-    return next((name for name in ("n_clusters", "n_components") if name in params), None)
+    return next((name for name in names if name in params), None)
 
 
 def labels_of(proba: np.ndarray) -> np.ndarray:
@@ -87,7 +98,7 @@ class EmbeddingDomains:
 
     def __init__(self, clusterer, refine=False, width_factor: float = 1.0) -> None:
         self.clusterer, self.refine = clusterer, refine
-        self.n_voters = VOTERS if width_factor == 1 else VOTERS_SMALL
+        self.n_voters = n_voters(width_factor)
 
     def fit(self, Z: np.ndarray, rows: np.ndarray, around: Neighbourhoods) -> np.ndarray:
         """Find the domains of spots, and return their probabilities.
@@ -103,7 +114,13 @@ class EmbeddingDomains:
         """
         self.clusterer.fit(Z[rows])
         if not hasattr(self.clusterer, "predict"):
-            self.known = Z[rows], np.asarray(self.clusterer.labels_)
+            labels = np.asarray(getattr(self.clusterer, "labels_", ()))
+            if labels.shape != rows.shape:
+                raise ValueError(
+                    f"clusterer={self.clusterer} has neither predict nor a label of each spot in "
+                    "labels_: take a clusterer or a mixture, such as KMeans()."
+                )
+            self.known = Z[rows], labels
         if hasattr(self.clusterer, "predict_proba"):
             self.names = np.arange(self.clusterer.predict_proba(Z[:1]).shape[1])
         else:
@@ -116,9 +133,16 @@ class EmbeddingDomains:
                 "parameters, such as eps, to the scale of embedding_, or take clusterer=None."
             )
         self.order = np.arange(self.n_clusters)
-        sizes = (labels_of(self.proba(Z, around))[:, None] == self.order).sum(axis=0)
-        self.order = np.argsort(-sizes, kind="stable")
-        return self.proba(Z, around)
+        proba = self.proba(Z, around)
+        # A tied vote goes to the first domain, so that another order may change the sizes.
+        for _ in range(MAX_ORDERS):
+            sizes = (labels_of(proba)[:, None] == np.arange(self.n_clusters)).sum(axis=0)
+            by_size = np.argsort(-sizes, kind="stable")
+            if (np.diff(by_size) > 0).all():
+                break
+            self.order = self.order[by_size]
+            proba = self.proba(Z, around)
+        return proba
 
     def proba(self, Z: np.ndarray, around: Neighbourhoods) -> np.ndarray:
         """Return the probabilities of the domains, (n_spots, n_clusters); of noise all are 0."""

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from skvae.spatial.checks import check_morphology
+from skvae.spatial.checks import check_coordinates, check_morphology
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
 
@@ -88,16 +88,15 @@ class SpotReader:
             if slide is not None:
                 raise ValueError("slide was given without coordinates: pass coordinates, too.")
             return Neighbourhoods.isolated(n_spots)
-        shape = np.shape(coordinates)
-        if shape and shape[0] != n_spots:
-            raise ValueError(
-                f"coordinates has {shape[0]} rows, but X has {n_spots}: give one row per "
-                "spot, in the order of X."
-            )
-        return Neighbourhoods(coordinates, slide)
+        return Neighbourhoods(check_coordinates(coordinates, n_spots), slide)
 
     def _components(self, X, total: np.ndarray | None) -> np.ndarray:
         if isinstance(self.expression_pca, CountsPCA):
+            if not looks_like_counts(X):
+                raise ValueError(
+                    "X holds numbers that are no counts, fractions or negative ones, but the "
+                    "domains were found from counts: pass the counts of these spots, too."
+                )
             return self.expression_pca.transform(X, total=total)
         if self.expression_pca is not None:
             return self.expression_pca.transform(X)
@@ -162,14 +161,20 @@ def _places(columns: Sequence, parameter: str, names: list[str], n_columns: int)
     for column in columns:
         if isinstance(column, str) and column in names:
             places.append(names.index(column))
-        elif isinstance(column, Integral) and -n_columns <= column < n_columns:
+        elif _is_place(column) and -n_columns <= column < n_columns:
             places.append(int(column) % n_columns)
         else:
             raise ValueError(
                 f"{parameter} holds {column!r}, which is no column of X: expected positions "
                 f"below {n_columns}" + (f" or names of {names}." if names else ".")
             )
+    if len(set(places)) < len(places):
+        raise ValueError(f"{parameter}={columns!r} names a column twice: name each once.")
     return places
+
+
+def _is_place(column) -> bool:
+    return isinstance(column, Integral) and not isinstance(column, bool)
 
 
 def _expression_pca(X, total: np.ndarray | None) -> CountsPCA | PCA | None:
@@ -185,4 +190,5 @@ def _pca(X) -> PCA | None:
         return None
     size = min(MAX_COMPONENTS, X.shape[0] - 1, X.shape[1] - 1)
     solver = "covariance_eigh" if X.shape[1] <= FEW_FEATURES else "arpack"
-    return PCA(size, svd_solver=solver, random_state=0).fit(X)
+    with np.errstate(invalid="ignore"):  # of constant features no share of the variance is left
+        return PCA(size, svd_solver=solver, random_state=0).fit(X)

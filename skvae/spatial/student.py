@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skvae.models import STUDENT_TRAINING, SpatialStudent
+from skvae.spatial.checks import check_morphology
 from skvae.spatial.members import find_directions
 from skvae.spatial.neighbourhoods import Neighbourhoods
 
@@ -125,7 +126,7 @@ class PlainFeatures:
 
     def __init__(self, X: np.ndarray, morphology: np.ndarray | None, width_factor: float) -> None:
         self.n_leading_, self.width_factor_ = X.shape[1], width_factor
-        self.uses_morphology_ = morphology is not None
+        self.n_morphology_features_ = 0 if morphology is None else morphology.shape[1]
         self.mean_ = self._joined(X, morphology).mean(axis=0, dtype=np.float64)
 
     def features(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
@@ -133,18 +134,6 @@ class PlainFeatures:
         return np.subtract(self._joined(X, morphology), self.mean_).astype(np.float32)
 
     def _joined(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
-        if not self.uses_morphology_:
+        if not self.n_morphology_features_:
             return X
-        if morphology is None:
-            raise ValueError(
-                "morphology is missing: the domains were found with image features; pass those of "
-                "these spots, or fit with use_morphology=False."
-            )
-        joined = np.hstack([X, morphology])
-        if hasattr(self, "mean_") and joined.shape[1] != len(self.mean_):
-            raise ValueError(
-                f"morphology has {morphology.shape[1]} columns, but had "
-                f"{len(self.mean_) - self.n_leading_} in fit: make the image features of all "
-                "slides in the same way."
-            )
-        return joined
+        return np.hstack([X, check_morphology(morphology, len(X), self.n_morphology_features_)])
