@@ -537,6 +537,18 @@ class TestInput:
         with pytest.raises(ValueError, match="found from counts"):
             fitted.predict(change(one.counts), coordinates=one.coordinates)
 
+    @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+    def test_negative_counts_are_refused(self, one, container):
+        counts = one.counts.astype(float)
+        counts[3, 5] = -1
+        with pytest.raises(ValueError, match=r"whole numbers.* 1 of them are negative"):
+            quick().fit(container(counts), coordinates=one.coordinates)
+
+    def test_names_of_spots_as_slides_are_warned_of(self, one):
+        names = [f"spot {place}" for place in range(600)]
+        with pytest.warns(UserWarning, match="no spot has a neighbour"):
+            quick().fit(one.X, coordinates=one.coordinates, slide=names)
+
     def test_only_an_annotated_table_is_annotated(self, one, fitted):
         with pytest.raises(TypeError, match=r"adata must be an AnnData.*got ndarray"):
             fitted.annotate(one.counts)

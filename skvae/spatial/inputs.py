@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import NamedTuple
@@ -88,7 +89,15 @@ class SpotReader:
             if slide is not None:
                 raise ValueError("slide was given without coordinates: pass coordinates, too.")
             return Neighbourhoods.isolated(n_spots)
-        return Neighbourhoods(check_coordinates(coordinates, n_spots), slide)
+        around = Neighbourhoods(check_coordinates(coordinates, n_spots), slide)
+        if 1 < len(around.slide_names) == n_spots:
+            warnings.warn(
+                "slide names another slide for each spot, so no spot has a neighbour: give the "
+                "spots of one slide one name, or leave slide out.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return around
 
     def _components(self, X, total: np.ndarray | None) -> np.ndarray:
         if isinstance(self.expression_pca, CountsPCA):
@@ -181,6 +190,12 @@ def _expression_pca(X, total: np.ndarray | None) -> CountsPCA | PCA | None:
     """Return what reduces features, fitted, or None if they are few and no counts."""
     if looks_like_counts(X):
         return CountsPCA(MAX_COMPONENTS).fit(X, total=total)
+    values = X.data if sparse.issparse(X) else X
+    if X.shape[1] > MAX_COMPONENTS and values.min() < 0 and np.all(values == np.floor(values)):
+        raise ValueError(
+            f"X holds whole numbers, as counts do, but {np.sum(values < 0)} of them are negative: "
+            "set missing counts to 0, or reduce features that are none by PCA."
+        )
     return _pca(X)
 
 
