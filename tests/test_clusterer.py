@@ -514,6 +514,7 @@ class TestInput:
             ({"coordinates": [[0, 1]] * 599 + [[2]]}, "coordinates has rows of different lengths"),
             ({"coordinates": np.eye(600)[:, :2] * 1j}, "coordinates must hold numbers.*Complex"),
             ({"coordinates": np.eye(600)[:, :2] * 1e300}, r"reach 1e\+300.*larger unit"),
+            ({"coordinates": np.eye(600)[:, :2] * 1e40}, r"reach 1e\+40.*larger unit"),
             ({"morphology": [["a"]] * 600}, "morphology must hold numbers"),
             ({"morphology": np.empty((600, 0))}, r"\(600, 0\)"),
             (

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-# Squares of larger numbers overflow.
-MAX_COORDINATE = 1e150
+# Distances are held in float32, which ends at 3e38.
+MAX_COORDINATE = 1e30
 
 
 def check_coordinates(coordinates, n_spots: int | None = None) -> np.ndarray:
@@ -38,7 +38,7 @@ def check_coordinates(coordinates, n_spots: int | None = None) -> np.ndarray:
     if np.abs(points).max(initial=0) > MAX_COORDINATE:
         raise ValueError(
             f"coordinates reach {np.abs(points).max():.3g}, too far to measure distances in "
-            "float64: give them in a larger unit"
+            "float32: give them in a larger unit"
         )
     return points
 
