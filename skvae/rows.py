@@ -69,14 +69,12 @@ class RowFormat:
 
     def to_rows(self, x: torch.Tensor, out: np.ndarray) -> None:
         """Write what networks gave as flat rows in the units of the data."""
-        x = x.flatten(1).cpu()
-        scale, mean = (array.astype(self.dtype) for array in (self.scale_, self.mean_))
-        if x.numpy().dtype == self.dtype:
-            scale, mean = torch.from_numpy(scale), torch.from_numpy(mean)
-            torch.addcmul(mean, x, scale, out=torch.from_numpy(out))
-        else:  # one pass that changes the type too, and one in place
-            np.multiply(x.numpy(), scale, out=out, casting="same_kind")
-            np.add(out, mean, out=out)
+        rows = torch.from_numpy(out)
+        scale, mean = (
+            torch.from_numpy(array.astype(self.dtype)) for array in (self.scale_, self.mean_)
+        )
+        rows.copy_(x.flatten(1))
+        torch.addcmul(mean, rows, scale, out=rows)
 
     def restore(self, rows: np.ndarray):
         """Return flat rows in the shape and container that fit saw."""
