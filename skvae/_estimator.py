@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable
 from importlib import resources
 
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator
 from torch.utils.data import Subset
 
 import skvae.models
+from skvae._warnings import warn_user
 from skvae.config import read_config
 from skvae.training import (
     Callback,
@@ -158,11 +158,9 @@ class TorchEstimator(BaseEstimator):
         self.n_steps_ = result.n_steps
         self.n_skipped_steps_ = result.n_skipped_steps
         if result.interrupted:
-            warnings.warn(
+            warn_user(
                 f"The fit was interrupted after epoch {result.n_epochs}; the weights of epoch "
-                f"{result.best_epoch}, the best so far, are kept.",
-                UserWarning,
-                stacklevel=3,
+                f"{result.best_epoch}, the best so far, are kept."
             )
         if result.best_epoch is not None:
             self.best_epoch_ = result.best_epoch

@@ -30,6 +30,7 @@ FLOORS = {
     "metrics": 0,
     "_files": 0,
     "_random": 0,
+    "_warnings": 0,
     # the torch core
     "models": 1,
     "training": 1,

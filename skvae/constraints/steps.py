@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as pdt
 
+from skvae._warnings import warn_user
 from skvae.constraints.columns import ColumnNumbers, bound_in
 from skvae.tabular import QuantileEncoder
 from skvae.tabular.numeric import MIN_GRID_VALUES, find_decimals
@@ -251,7 +251,7 @@ class Combination:
             )
             if not kept.any():
                 raise ValueError(f"constraints: {says}")
-            warnings.warn(says, UserWarning, stacklevel=2)
+            warn_user(says)
         rows = first[kept]
         self.counts_ = counts[kept]
         self.cells_ = [frame[name].iloc[rows].to_numpy(object) for name in self.replaces]

@@ -87,10 +87,9 @@ class CategoricalEncoder:
         elif n_rare and not frequent.any():
             raise ValueError(
                 f"Column {self.schema.name!r} is categorical ({self.schema.dtype}), but none of "
-                f"its {len(levels)} levels is held by min_rows_per_value="
-                f"{self.min_rows_per_value} rows, so none may be reproduced. Lower "
-                "min_rows_per_value, merge levels, leave numbers numeric, make identifiers "
-                "strings, or drop the column."
+                f"its {len(levels)} levels is held by {self.min_rows_per_value} rows, so none "
+                "may be reproduced. Lower min_rows_per_value (or rare_category_min_count), merge "
+                "levels, leave numbers numeric, make identifiers strings, or drop the column."
             )
         return self
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
+from skvae._warnings import warn_user
 from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.encoded import mean_ranks
 from skvae.tabular.kinds import PERSONAL_KINDS
@@ -24,9 +23,9 @@ def make_encoder(params, schema: ColumnSchema, seed: int):
     ``params`` is the ``TabularTransformer``, read and not changed.
     """
     if schema.kind == "categorical":
-        least = params.rare_category_min_count
-        least = params.min_rows_per_value if least is None else least
-        return CategoricalEncoder(schema, least, params.max_categories)
+        return CategoricalEncoder(
+            schema, getattr(params, category_threshold(params)), params.max_categories
+        )
     if not schema.is_number:
         return _MADE[schema.kind](schema, params.min_rows_per_value, seed)
     if params.numeric_encoding == "mixture":
@@ -43,6 +42,12 @@ def make_encoder(params, schema: ColumnSchema, seed: int):
         integer=schema.integer,
         precision=schema.precision,
     )
+
+
+def category_threshold(params) -> str:
+    """Return the name of the parameter that says how many rows a stored category takes."""
+    rare = params.rare_category_min_count
+    return "min_rows_per_value" if rare is None else "rare_category_min_count"
 
 
 def code_scores(encoder, column, codes: np.ndarray) -> np.ndarray | None:
@@ -62,16 +67,14 @@ def warn_of_guesses(schemas: list[ColumnSchema]) -> None:
     """Say which columns are made anew without the user's word for it."""
     guessed = {schema.name: schema.kind for schema in schemas if schema.guessed}
     if guessed:
-        warnings.warn(
+        warn_user(
             f"These columns are not learnt, but made anew, for what their cells look like: "
             f"{guessed}. If that is right, say column_kinds={guessed} and this warning goes; if "
-            "not, give another kind there, such as 'numeric' or 'categorical'.",
-            UserWarning,
-            stacklevel=4,
+            "not, give another kind there, such as 'numeric' or 'categorical'."
         )
 
 
-def warn_of_fresh_labels(encoders: list, schemas: list[ColumnSchema], min_rows: int) -> None:
+def warn_of_fresh_labels(params, encoders: list, schemas: list[ColumnSchema]) -> None:
     """Say which columns of strings hold mostly what may not be reproduced."""
     names = [
         schema.name
@@ -79,12 +82,11 @@ def warn_of_fresh_labels(encoders: list, schemas: list[ColumnSchema], min_rows: 
         if getattr(encoder, "fresh_labels_", False)
     ]
     if names:
-        warnings.warn(
-            f"Columns {names} hold mostly values found in fewer than min_rows_per_value="
-            f"{min_rows} rows, as identifiers and free text do. Such values are not learnt; fresh "
-            "labels stand in their place. Name their kind in column_kinds ('identifier', 'text', "
-            "'name', ...), drop the columns, or lower min_rows_per_value to let the values "
-            "through.",
-            UserWarning,
-            stacklevel=4,
+        threshold = category_threshold(params)
+        warn_user(
+            f"Columns {names} hold mostly values found in fewer than {threshold}="
+            f"{getattr(params, threshold)} rows, as identifiers and free text do. Such values are "
+            "not learnt; fresh labels stand in their place. Name their kind in column_kinds "
+            f"('identifier', 'text', 'name', ...), drop the columns, or lower {threshold} to let "
+            "the values through."
         )

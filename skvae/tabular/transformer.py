@@ -207,7 +207,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         codes, inside = self._encode(cells, places, np.random.default_rng(self._seed))
         self._lay_out(cells, codes)
         warn_of_guesses(self.schema_)
-        warn_of_fresh_labels(self.encoders_, self.schema_, self.min_rows_per_value)
+        warn_of_fresh_labels(self, self.encoders_, self.schema_)
         return split_codes(self.splits_, codes, inside)
 
     def encode(self, X, *, places=True) -> EncodedTable:
