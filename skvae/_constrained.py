@@ -77,11 +77,19 @@ class ConstrainedMixin:
         return self._with_own_identifiers(draw_valid(draw, plan.under(others), n_rows), rng)
 
     def _with_own_identifiers(self, rows: pd.DataFrame, rng) -> pd.DataFrame:
-        """Make identifiers anew that stand twice, in rows of several draws."""
+        """Make identifiers anew that stand twice though they should not, in several draws."""
         transformer = self.transformer_
         for schema, encoder in zip(transformer.schema_, transformer.encoders_, strict=True):
-            if schema.kind == "identifier" and rows[schema.name].dropna().duplicated().any():
+            if schema.kind != "identifier" or encoder.distinct_share_ < 1:
+                continue
+            if rows[schema.name].dropna().duplicated().any():
                 codes = encoder.encode(rows[schema.name])
                 generator = np.random.default_rng(rng.randint(2**31 - 1))
                 rows[schema.name] = encoder.decode(codes, generator)
+                if not self._plan.holds(rows).all():
+                    raise ValueError(
+                        f"Column {schema.name!r} is an identifier, made anew for all rows, and a "
+                        "constraint on it leaves too few. Leave the column out of the constraint, "
+                        "or name another kind for it in column_kinds."
+                    )
         return rows

@@ -20,6 +20,7 @@ from skvae.constraints.rules import (
     Total,
 )
 from skvae.constraints.steps import Bounds, Combination, Derivation, Given
+from skvae.tabular.kinds import MADE_KINDS
 
 # Rows shown of those that break a constraint.
 N_SHOWN = 3
@@ -231,6 +232,12 @@ class ConstraintPlan:
             for numbers in step.terms_
             if numbers.name not in computed and numbers.name not in forced
         }
+        for name in compared.keys() & known.keys():
+            if known[name] in MADE_KINDS:
+                raise ValueError(
+                    f"column_kinds[{name!r}] is {known[name]!r}, whose cells are made anew, but a "
+                    "constraint compares them or adds them up. Leave it out of one of them."
+                )
         return {**compared, **known, **self.derived_kinds}
 
     def refuse_computed(self, names: Sequence[Hashable] | None, parameter: str) -> None:
@@ -271,9 +278,11 @@ class ConstraintPlan:
         if not len(broken):
             return
         named = constraint.named(self.columns_)
+        shown_rows = broken[:N_SHOWN]
+        cells = {name: frame[name].iloc[shown_rows].tolist() for name in named}
         shown = "; ".join(
-            f"row {row}" + "".join(f", {name}={frame[name].iloc[row]!r}" for name in named)
-            for row in broken[:N_SHOWN].tolist()
+            f"row {row}" + "".join(f", {name}={cells[name][place]!r}" for name in named)
+            for place, row in enumerate(shown_rows.tolist())
         )
         raise ValueError(
             f"constraints: {constraint!r} does not hold in {len(broken)} of {len(frame)} training "

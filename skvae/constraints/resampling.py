@@ -35,10 +35,11 @@ def draw_valid(
     while n_valid < n_rows:
         if n_drawn >= budget:
             raise ValueError(
-                f"{n_valid} of {n_drawn} rows drawn keep to the constraints, too few for the "
-                f"{n_rows} asked for ({plan.acceptance(rows)}). Train longer, ask for fewer rows, "
-                "or say by Inequality, Range, Total or FixedCombinations what a Predicate says: "
-                "these are built in and cost no draws."
+                f"{n_valid} of {n_drawn} rows drawn keep to the constraints and conditions, too "
+                f"few for the {n_rows} asked for ({plan.acceptance(rows)}). Train longer, ask for "
+                "fewer rows, widen the conditions that few rows meet, or say by Inequality, Range, "
+                "Total or FixedCombinations what a Predicate says: these are built in and cost no "
+                "draws."
             )
         wanted = math.ceil(1.1 * (n_rows - n_valid) * n_drawn / max(n_valid, 1)) + 10
         rows = draw(min(wanted, budget - n_drawn, MOST_AT_ONCE))

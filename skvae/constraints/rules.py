@@ -272,7 +272,13 @@ class Predicate(Constraint):
 
     def holds(self, frame: pd.DataFrame) -> np.ndarray:
         """Return what the function says of each row."""
-        answer = self.function(frame.copy(deep=False))
+        try:
+            answer = self.function(frame.copy(deep=False))
+        except Exception as error:
+            raise ValueError(
+                f"{self!r} raised {type(error).__name__}: {error}. It is given a DataFrame with "
+                f"the columns {list(frame.columns)}."
+            ) from error
         try:
             held = pd.array(np.asarray(answer).ravel(), dtype="boolean")
         except (TypeError, ValueError):

@@ -215,10 +215,11 @@ class IdentifierEncoder(MadeEncoder):
         if not is_number and pdt.infer_dtype(present, skipna=True) != "integer":
             return super()._cells(present)
         numbers = present.to_numpy()
-        if pdt.is_float_dtype(present.dtype) and (numbers != np.rint(numbers)).any():
+        fractions = numbers[numbers != np.rint(numbers)] if is_number else []
+        if len(fractions):
             raise ValueError(
                 f"Column {self.schema.name!r} is of kind 'identifier', but holds fractions such as "
-                f"{numbers[numbers != np.rint(numbers)][0]!r}. Name another kind in column_kinds."
+                f"{fractions[0]}. Name another kind in column_kinds."
             )
         return np.array([int(number) for number in numbers], dtype=object)
 
