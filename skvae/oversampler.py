@@ -8,7 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
@@ -65,7 +65,7 @@ class TVAEOverSampler(BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "synthesizer": [HasMethods(["fit", "sample"]), None],
+        "synthesizer": [TVAESynthesizer, None],
         "sampling_strategy": [
             StrOptions({"auto", "not majority", "minority", "all"}),
             Interval(Real, 0, 1, closed="right"),
@@ -103,7 +103,14 @@ class TVAEOverSampler(BaseEstimator):
         """
         self._validate_params()
         frame = read_table(self, X, reset=True)
+        if y is None:
+            raise ValueError("y is None, expected the class of each row of X.")
         labels = column_or_1d(y)
+        n_missing = int(pd.isna(labels).sum())
+        if n_missing:
+            raise ValueError(
+                f"y has {n_missing} missing classes. Drop these rows, or give them a class."
+            )
         check_consistent_length(frame, labels)
         check_classification_targets(labels)
         wanted = self._rows_to_add(labels)

@@ -1,11 +1,12 @@
 """Tables of other libraries, and the interfaces of imbalanced-learn and SDMetrics."""
 
 import datetime
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 import skvae
 from skvae import TVAEOverSampler, TVAESynthesizer
@@ -108,6 +109,18 @@ class TestTablesOfOtherLibraries:
         rows = skvae.load(tmp_path / "model.skvae").sample(5)
         assert rows.schema == table.schema
 
+    @pytest.mark.parametrize("library", [pl.DataFrame, pa.table])
+    def test_decimals_are_numbers_and_come_back_as_decimals(self, library):
+        cells = [Decimal("1.25") * (i % 9) if i % 7 else None for i in range(60)]
+        table = library({"price": cells})
+        fitted = quick().fit(table)
+        assert fitted.transformer_.kinds_ == {"price": "numeric"}
+        rows = fitted.sample(50)
+        assert rows.schema == table.schema
+        assert set(rows["price"].to_pylist() if library is pa.table else rows["price"]) <= set(
+            cells
+        )
+
     def test_a_lazy_table_is_refused_with_the_way_out(self, table):
         with pytest.raises(TypeError, match=r"polars LazyFrame.*give X\.collect\(\)"):
             quick().fit(table.lazy())
@@ -182,12 +195,15 @@ class TestOverSampler:
             ({"sampling_strategy": {3: 9}}, [0, 1] * 20, "names the class 3"),
             ({"sampling_strategy": {1: 9}}, [0, 1] * 20, "at least the 20 rows"),
             ({}, np.linspace(0, 1, 40), "Unknown label type"),
+            ({}, None, "y is None"),
+            ({}, ["a", None] * 20, "y has 20 missing classes"),
+            ({"synthesizer": BaseEstimator()}, [0, 1] * 20, "'synthesizer' parameter"),
         ],
     )
     def test_what_cannot_be_balanced_is_refused(self, params, y, message):
         X = np.random.default_rng(0).normal(size=(40, 2))
         with pytest.raises(ValueError, match=message):
-            TVAEOverSampler(quick(), **params).fit_resample(X, y)
+            TVAEOverSampler(**{"synthesizer": quick(), **params}).fit_resample(X, y)
 
     def test_one_seed_gives_one_table_and_the_synthesizer_is_left_alone(self, data):
         sampler = TVAEOverSampler(quick(), random_state=0)

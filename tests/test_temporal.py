@@ -187,6 +187,12 @@ def test_times_with_a_zone_are_refused():
         schema_of(pd.Series([time(1, tzinfo=UTC)] * 30, dtype=object))
 
 
+def test_cells_with_and_without_a_zone_are_refused():
+    cells = [pd.Timestamp("2020-01-01", tz="UTC"), pd.Timestamp("2020-01-01")] * 15
+    with pytest.raises(ValueError, match="Column 'x' holds 15 cells with a time zone among 30"):
+        schema_of(pd.Series(cells, dtype=object))
+
+
 @pytest.mark.parametrize("cells", [["2020"] * 30, ["12"] * 30, ["a-1"] * 30, ["2020-13-01"] * 30])
 def test_strings_that_are_not_all_dates_stay_strings(cells):
     assert schema_of(pd.Series(cells)).kind == "categorical"

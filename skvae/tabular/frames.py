@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from skvae.tabular.libraries import as_pandas, from_pandas
@@ -29,7 +33,7 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        No rows, no columns, a name that stands twice, or other columns than in fit.
+        No table, no rows, no columns, a name that stands twice, or other columns than in fit.
     TypeError
         A sparse matrix.
     """
@@ -46,6 +50,12 @@ def read_table(estimator, X, *, reset: bool) -> pd.DataFrame:
         if reset:
             estimator._container = ("frame", X.columns) if origin is None else origin
         return X
+    if X is None or (isinstance(X, (str, os.PathLike, Mapping)) and not issparse(X)):
+        raise ValueError(
+            f"X is of type {type(X).__name__}, expected a table: a DataFrame or an array-like of "
+            "shape (n_rows, n_columns). Make it one, for instance with pd.DataFrame(X) or "
+            "pd.read_csv(X)."
+        )
     if isinstance(X, (list, tuple)):
         X = _to_array(X)
     X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)

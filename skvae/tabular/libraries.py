@@ -83,4 +83,6 @@ def _pandas_dtype(kind: Any) -> Any:
         return pd.BooleanDtype()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pd.StringDtype("python")
+    if pa.types.is_decimal(kind):
+        return pd.ArrowDtype(kind)
     return None

@@ -93,6 +93,14 @@ class TemporalSchema(ColumnSchema):
         if pdt.is_object_dtype(self.dtype) and date_format is None and len(present):
             self.cell = type(present.iloc[0]).__name__
         self.zone = _zone_of(present)
+        if self.cell:
+            zoned = sum(getattr(cell, "tzinfo", None) is not None for cell in present)
+            if 0 < zoned < len(present):
+                raise ValueError(
+                    f"Column {self.name!r} holds {zoned} cells with a time zone among "
+                    f"{len(present)}, expected all or none. Give the others one with "
+                    ".map(lambda cell: cell.replace(tzinfo=...)), or take it away with tzinfo=None."
+                )
         if self.kind == "time" and self.zone is not None:
             raise ValueError(
                 f"Column {self.name!r} holds times of day with a zone, expected times without. "
