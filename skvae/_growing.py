@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 import skvae.models
 from skvae._table_model import model_spec
 from skvae.constraints import ConstraintPlan
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table
+from skvae.tabular.kinds import declared_kinds
 from skvae.tabular.limits import release
 from skvae.training import isolated_torch_seed
 
@@ -32,6 +33,7 @@ _PARAMETERS = {
     "first_columns": "condition_columns",
     "any_order": "column_order",
 }
+RELEASED = ("enforce_range", "enforce_rounding")
 _ENCODING = (
     "numeric_encoding",
     "n_bins",
@@ -81,10 +83,10 @@ class GrowingMixin:
         if schema is None:
             frame, weights = in_order_of_content(frame, weights)
         if isinstance(schema, TabularTransformer):
-            transformer, plan = self._taken_over(schema), None
+            transformer, plan = self._taken_over(schema, columns), None
             encoded = transformer.encode(frame, places=self._has_places)
         elif schema is not None:
-            sample = read_table(seen, schema, reset=False)
+            sample = _read_schema(seen, schema)
             plan, transformer, _ = self._fit_transformer(sample.set_axis(columns, axis=1), seed)
             encoded = self._encode(frame, plan, transformer)
         else:
@@ -137,18 +139,21 @@ class GrowingMixin:
         encoded = transformer.fit_encode(frame, places=self._has_places)
         return plan, transformer, encoded
 
-    def _taken_over(self, schema: TabularTransformer) -> TabularTransformer:
+    def _taken_over(self, schema: TabularTransformer, columns) -> TabularTransformer:
         """Return a copy of a fitted transformer that the user gave."""
         check_is_fitted(schema)
+        names = [column.name for column in schema.schema_]
+        if names != list(columns):
+            raise ValueError(f"schema has the columns {names}, but X has {list(columns)}.")
         if self.constraints:
             raise ValueError(
                 "schema is a TabularTransformer, which knows no constraints. Give a sample of the "
                 "table as schema instead."
             )
-        if schema.numeric_encoding != self.numeric_encoding:
+        changed = self._changed_encoding(schema, columns)
+        if changed:
             raise ValueError(
-                f"schema has numeric_encoding={schema.numeric_encoding!r}, but the estimator has "
-                f"numeric_encoding={self.numeric_encoding!r}. Give both the same."
+                f"{_in_words(changed)} is not what schema was fitted with. Give both the same."
             )
         return copy.deepcopy(schema)
 
@@ -192,17 +197,50 @@ class GrowingMixin:
             for key, value in arguments.items():
                 if key not in _OF_THE_TABLE and value != self._spec[1][key]:
                     changed[_PARAMETERS[key]] = getattr(self, _PARAMETERS[key])
-        for key in _ENCODING:
-            if getattr(self, key) != getattr(self.transformer_, key):
+        changed |= self._changed_encoding(self.transformer_, self._columns)
+        for key in RELEASED:
+            if getattr(self, key) != self._released[key]:
                 changed[key] = getattr(self, key)
         if list(self.constraints or ()) != ([] if self._plan is None else self._plan.constraints):
             changed["constraints"] = self.constraints
         if changed:
-            what = ", ".join(f"{key}={value!r}" for key, value in changed.items())
             raise ValueError(
-                f"{what} is not what the model that is to go on was built with. Set it back, or "
-                "fit anew: with warm_start=False, or on a clone."
+                f"{_in_words(changed)} is not what the model that is to go on was built with. Set "
+                "it back, or fit anew: with warm_start=False, or on a clone."
             )
+
+    def _changed_encoding(self, transformer: TabularTransformer, columns: pd.Index) -> dict:
+        """Return the parameters that a fitted transformer contradicts."""
+        changed = {
+            key: getattr(self, key)
+            for key in _ENCODING
+            if getattr(self, key) != getattr(transformer, key)
+        }
+        # Columns that a constraint computes have no kind.
+        known = transformer.kinds_
+        for key, said in (
+            ("categorical_features", declared_kinds(columns, self.categorical_features)),
+            ("column_kinds", declared_kinds(columns, "auto", self.column_kinds)),
+        ):
+            names = {columns[position]: kind for position, kind in said.items()}
+            if any(known.get(name, kind) != kind for name, kind in names.items()):
+                changed[key] = getattr(self, key)
+        return changed
+
+
+def _in_words(parameters: dict) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+
+
+def _read_schema(seen, schema) -> pd.DataFrame:
+    """Return a sample of the table to come, which must have the columns of the batch."""
+    try:
+        return read_table(seen, schema, reset=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"schema, expected a sample of the table (with the columns of X) or a fitted "
+            f"TabularTransformer: {error}"
+        ) from error
 
 
 def weigh(frame: pd.DataFrame, sample_weight) -> tuple[pd.DataFrame, np.ndarray | None]:
@@ -218,13 +256,21 @@ def weigh(frame: pd.DataFrame, sample_weight) -> tuple[pd.DataFrame, np.ndarray 
     """
     if sample_weight is None:
         return frame, None
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight holds what is no number ({error}), expected a weight for each row of X."
+        ) from error
     if weights.shape != (len(frame),):
         raise ValueError(
             f"sample_weight has shape {weights.shape}, expected ({len(frame)},): a weight for each "
             "row of X."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            f"sample_weight contains NaN or infinity in {int((~np.isfinite(weights)).sum())} rows, "
+            "expected finite weights; 0 leaves a row out."
         )
     if (weights < 0).any() or not weights.any():
         raise ValueError(

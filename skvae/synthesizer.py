@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skvae._conditional import ConditionalMixin
 from skvae._constrained import ConstrainedMixin
 from skvae._estimator import TorchEstimator, resolve_device
-from skvae._growing import GrowingMixin
+from skvae._growing import RELEASED, GrowingMixin
 from skvae._metadata import MetadataMixin
 from skvae._random import private_random_state
 from skvae._scoring import log_density_bound, posterior_means, table_tensors
@@ -426,6 +426,11 @@ class TVAESynthesizer(
             table = self._prepare_more(X, sample_weight)
         else:
             table = self._prepare(X, sample_weight, schema, int(seeds[0]))
+        if self.early_stopping and len(table.encoded.codes) < 2:
+            raise ValueError(
+                "early_stopping=True holds rows out, but X has only 1 row that counts. Give more "
+                "rows, or set early_stopping=False."
+            )
         spec = model_spec(self, table.transformer)
         model = self._grown_model(spec, once) if go_on else self._build_model(spec, int(seeds[1]))
         if not go_on and hasattr(self, "model_"):
@@ -451,6 +456,8 @@ class TVAESynthesizer(
         if once and go_on:
             self._average_over_calls(model, result.n_steps, n_before)
         self._spec = spec
+        if not go_on:
+            self._released = {key: getattr(self, key) for key in RELEASED}
         self._keep_history(result)
         self._n_steps_in_all = n_before + result.n_steps
         self._optimizer_state = None
@@ -501,8 +508,8 @@ class TVAESynthesizer(
         Raises
         ------
         ValueError
-            ``n_samples`` is not a whole number of at least 0; or too few rows keep to constraints
-            that are not built in.
+            ``n_samples``, ``conditions``, ``rebalance`` or ``n_particles`` cannot be met; or too
+            few rows keep to constraints that are not built in.
 
         Warns
         -----
@@ -525,7 +532,11 @@ class TVAESynthesizer(
                 f"n_samples={n_samples!r} was asked for, expected a whole number of rows from 0 up."
             )
         rng = self._sample_rng if random_state is None else check_random_state(random_state)
+        if not isinstance(n_particles, Integral) or n_particles < 1:
+            raise ValueError(f"n_particles={n_particles!r}, expected a whole number from 1 up.")
         conditions, _ = as_pandas(conditions)
+        if isinstance(conditions, dict) and not conditions:
+            conditions = None
         if isinstance(conditions, pd.DataFrame) and len(conditions) == 0:
             n_samples, conditions, rebalance = 0, None, None
         wanted = int(n_samples), conditions, rebalance, n_particles, rng

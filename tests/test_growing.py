@@ -115,6 +115,7 @@ class TestSampleWeight:
             (np.zeros(800), "only zeros"),
             (-np.ones(800), "negative"),
             (np.full(800, np.nan), "sample_weight contains NaN"),
+            (["much"] * 800, "sample_weight holds what is no number .*'much'"),
             (np.full(800, 10**6), "divide them by their mean"),
         ],
     )
@@ -180,6 +181,9 @@ class TestWarmStart:
             ({"n_bins": 7}, "n_bins=7"),
             ({"constraints": [Inequality("count", "x")]}, "constraints="),
             ({"condition_columns": ["count"]}, "condition_columns="),
+            ({"column_kinds": {"count": "categorical"}}, "column_kinds="),
+            ({"categorical_features": ["count"]}, "categorical_features="),
+            ({"enforce_range": False}, "enforce_range=False"),
         ],
     )
     def test_parameters_of_another_model_are_refused(self, table, params, message):
@@ -277,12 +281,15 @@ class TestPartialFit:
     @pytest.mark.parametrize(
         ("schema", "params", "message"),
         [
-            (make_table().drop(columns="x"), {}, "now missing"),
+            (make_table().drop(columns="x"), {}, "schema, expected .*(?s:.)*now missing"),
+            ("kinds", {}, "schema, expected .* X is of type str"),
+            (TabularTransformer().fit(make_table(100)[["x"]]), {}, r"schema has .* \['x'\]"),
+            (TabularTransformer().fit(make_table(100)), {"n_bins": 64}, "n_bins=64 is not what"),
             (TabularTransformer(numeric_encoding="mixture"), {}, "not fitted"),
             (
                 TabularTransformer(numeric_encoding="mixture").fit(make_table(100)),
                 {},
-                "schema has numeric_encoding='mixture'",
+                "numeric_encoding='quantile' is not what schema was fitted with",
             ),
             (
                 TabularTransformer().fit(make_table(100)),
@@ -290,7 +297,15 @@ class TestPartialFit:
                 "knows no constraints",
             ),
         ],
-        ids=["columns", "unfitted", "encoding", "constraints"],
+        ids=[
+            "columns",
+            "no table",
+            "fitted columns",
+            "bins",
+            "unfitted",
+            "encoding",
+            "constraints",
+        ],
     )
     def test_a_schema_that_does_not_go_with_the_rest_is_refused(
         self, table, schema, params, message
@@ -305,6 +320,13 @@ class TestPartialFit:
         with pytest.raises(ValueError, match="does not hold in 10 of 100"):
             fitted.partial_fit(table.assign(low=[500] * 10 + [0] * 90))
         assert torch.equal(weights_of(fitted), before)
+
+    def test_one_row_is_too_few_to_hold_any_out(self, table):
+        stream = quick(early_stopping=True).partial_fit(table)
+        before = weights_of(stream)
+        with pytest.raises(ValueError, match=r"early_stopping=True .* only 1 row"):
+            stream.partial_fit(table.head(1))
+        assert torch.equal(weights_of(stream), before)
 
     def test_it_goes_on_after_a_fit_and_after_a_clone_it_starts_anew(self, table):
         fitted = quick(batch_size=64).fit(table)
