@@ -74,7 +74,7 @@ _CLASSES = {
     "SpatialConsensus": "skvae.spatial",
     "SpotReader": "skvae.spatial.inputs",
     "TiedMixture": "skvae.spatial",
-    "Bounds": "skvae.constraints.steps",
+    "Bounds": "skvae.constraints.bounds",
     "ColumnNumbers": "skvae.constraints.columns",
     "Combination": "skvae.constraints.steps",
     "ConstraintPlan": "skvae.constraints",

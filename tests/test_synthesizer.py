@@ -138,6 +138,15 @@ class TestSample:
         pd.testing.assert_series_equal(rows.dtypes, table.dtypes)
         assert rows.index.equals(pd.RangeIndex(n_samples))
 
+    def test_no_conditions_are_as_good_as_none(self, barely):
+        free = barely.sample(20, random_state=0)
+        pd.testing.assert_frame_equal(barely.sample(20, conditions={}, random_state=0), free)
+
+    @pytest.mark.parametrize("n_particles", [0, 1.5, "many"])
+    def test_particles_are_whole_numbers(self, barely, n_particles):
+        with pytest.raises(ValueError, match=f"n_particles={n_particles!r}, expected a whole"):
+            barely.sample(2, n_particles=n_particles)
+
     def test_one_row_by_default(self, barely):
         assert len(barely.sample()) == 1
 

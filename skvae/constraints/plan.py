@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skvae.constraints.bounds import Bounds, Given
 from skvae.constraints.columns import ColumnNumbers
 from skvae.constraints.rules import (
     Constraint,
@@ -19,7 +20,7 @@ from skvae.constraints.rules import (
     Range,
     Total,
 )
-from skvae.constraints.steps import Bounds, Combination, Derivation, Given
+from skvae.constraints.steps import Combination, Derivation
 from skvae.tabular.kinds import MADE_KINDS
 
 # Rows shown of those that break a constraint.
