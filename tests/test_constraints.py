@@ -529,6 +529,11 @@ class TestWithConditions:
         assert rows["rating"].isin([4, 5]).all()
         assert all(constraint.holds(rows).all() for constraint in ALL)
 
+    @pytest.mark.parametrize("wanted", ["many", [3, "many"]])
+    def test_on_a_computed_column_of_what_it_cannot_hold(self, fitted, wanted):
+        with pytest.raises(ValueError, match=r"conditions\['beds'\]=.*many.* holds numbers"):
+            fitted.sample(5, conditions={"beds": wanted})
+
     def test_on_a_missing_cell_of_a_computed_column(self, fitted):
         assert fitted.sample(20, conditions={"gross": None}, random_state=0)["gross"].isna().all()
 

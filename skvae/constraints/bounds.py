@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,13 @@ class Given:
         return f"conditions[{self.name!r}]={self.wanted!r}"
 
     def holds(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return whether each row agrees."""
+        """Return whether each row agrees.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What is wanted is nothing that the column can hold.
+        """
         column = frame[self.name]
         absent = column.isna().to_numpy()
         if isinstance(self.wanted, tuple):
@@ -84,6 +91,11 @@ class Given:
         wanted = pd.Series(list(self.wanted) if listed else [self.wanted], dtype=object)
         held = absent & bool(wanted.isna().any())
         wanted = wanted[wanted.notna()]
+        if pdt.is_numeric_dtype(column.dtype) and not all(isinstance(w, Real) for w in wanted):
+            raise ValueError(
+                f"{self!r}, but the column holds numbers ({column.dtype}); expected a number, a "
+                "list of them, or a range (low, high)."
+            )
         if not isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.kind in "mM":
             (numbers,) = ColumnNumbers.of(frame, [self.name])
             cells = numbers.read(frame)[0]
