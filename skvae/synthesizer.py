@@ -13,14 +13,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae._conditional import ConditionalMixin
-from skvae._constrained import ConstrainedMixin
 from skvae._estimator import TorchEstimator, resolve_device
-from skvae._growing import RELEASED, GrowingMixin
-from skvae._metadata import MetadataMixin
 from skvae._random import private_random_state
-from skvae._scoring import log_density_bound, posterior_means, table_tensors
-from skvae._table_model import model_spec, pass_config, training_config
+from skvae._synthesis.conditional import ConditionalMixin
+from skvae._synthesis.constrained import ConstrainedMixin
+from skvae._synthesis.growing import RELEASED, GrowingMixin
+from skvae._synthesis.imputation import ImputationMixin
+from skvae._synthesis.metadata import MetadataMixin
+from skvae._synthesis.scoring import log_density_bound, posterior_means, table_tensors
+from skvae._synthesis.table_model import model_spec, pass_config, training_config
 from skvae.constraints.resampling import redraw_broken
 from skvae.models import FactorizedTVAE, TabularVAE, reparametrize
 from skvae.samplers import SAMPLERS
@@ -45,6 +46,7 @@ _SHARED_PARAMETERS = (
 
 class TVAESynthesizer(
     ConditionalMixin,
+    ImputationMixin,
     ConstrainedMixin,
     GrowingMixin,
     MetadataMixin,

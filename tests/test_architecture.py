@@ -42,13 +42,8 @@ FLOORS = {
     "tabular": 2,
     # what the doors share
     "_assembly": 3,
-    "_conditional": 3,
-    "_constrained": 3,
     "_estimator": 3,
-    "_growing": 3,
-    "_metadata": 3,
-    "_scoring": 3,
-    "_table_model": 3,
+    "_synthesis": 3,
     "config": 3,
     "constraints": 3,
     "persistence": 3,
@@ -66,10 +61,7 @@ FLOORS = {
 }
 NEIGHBOURS = [
     {"models", "training"},
-    {"_growing", "_table_model"},  # whether the module is still the same
-    {"_growing", "constraints"},
-    {"_metadata", "constraints"},
-    {"_constrained", "constraints"},  # what a door does about them
+    {"_synthesis", "constraints"},  # what a door does about them
     {"_estimator", "config"},  # presets are configurations
     {"config", "persistence"},  # one table of estimators
 ]

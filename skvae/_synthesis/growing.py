@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 import skvae.models
-from skvae._table_model import model_spec
+from skvae._synthesis.table_model import model_spec
 from skvae.constraints import ConstraintPlan
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table

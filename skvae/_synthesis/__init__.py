@@ -1,0 +1,1 @@
+"""What ``TVAESynthesizer`` does beyond its fit and its samples, a file each."""
