@@ -73,8 +73,10 @@ class RowFormat:
         scale, mean = (
             torch.from_numpy(array.astype(self.dtype)) for array in (self.scale_, self.mean_)
         )
-        rows.copy_(x.flatten(1))
-        torch.addcmul(mean, rows, scale, out=rows)
+        x = x.flatten(1).cpu()
+        if x.dtype != rows.dtype:
+            x = rows.copy_(x)
+        torch.addcmul(mean, x, scale, out=rows)
 
     def restore(self, rows: np.ndarray):
         """Return flat rows in the shape and container that fit saw."""
