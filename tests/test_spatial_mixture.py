@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skvae.spatial import fit_from_labels, fit_tied_mixture
 
@@ -95,3 +96,14 @@ def test_constant_features_are_one_cluster(Z):
     posteriors = fit(Z, 2).posteriors(Z)
     assert np.isfinite(posteriors).all()
     assert len(np.unique(posteriors.argmax(axis=1))) == 1
+
+
+def test_the_threads_of_the_user_are_left_as_they_were(sample):
+    Z, labels = sample
+    with threadpool_limits(2, user_api="blas"):
+        before = threadpool_info()
+        fit(Z, 3)
+        fit_from_labels(Z, labels, 3)
+        with pytest.raises(ValueError):
+            fit(Z, 3, n_starts=0)
+        assert threadpool_info() == before
