@@ -331,6 +331,20 @@ def tables(content):
     return "\n\n".join(parts)
 
 
+def section(content):
+    """Return the section of RESULTS.md: what was measured, and the tables."""
+    head = (
+        "## Conditions, imputation, conditional shares\n\n"
+        f"`{content['command']} --datasets ...`, one thread. *distance*: total variation of "
+        "every other column between conditional rows and unseen real ones, over that between "
+        "as many learnt rows and the same unseen ones, for 20 random conditions on one or two "
+        "of the columns named; 1 is as good as real. *time*: of 10,000 conditional rows over "
+        "10,000 others. RMSE in deviations of the column and log-loss in nats, means over "
+        "columns, with 20 % of the cells of 4,000 unseen rows removed; CPU seconds."
+    )
+    return f"{head}\n\n{tables(content)}"
+
+
 def main():
     arguments = parse_arguments()
     _worker.limit_threads(arguments.threads)
@@ -341,19 +355,9 @@ def main():
         content[name] = run(name, arguments)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
-    shown = tables(content)
-    print(shown)
+    print(tables(content))
     if arguments.report:
-        head = (
-            "## Conditions, imputation, conditional shares\n\n"
-            f"`{content['command']} --datasets ...`, one thread. *distance*: total variation of "
-            "every other column between conditional rows and unseen real ones, over that between "
-            "as many learnt rows and the same unseen ones, for 20 random conditions on one or two "
-            "of the columns named; 1 is as good as real. *time*: of 10,000 conditional rows over "
-            "10,000 others. RMSE in deviations of the column and log-loss in nats, means over "
-            "columns, with 20 % of the cells of 4,000 unseen rows removed; CPU seconds."
-        )
-        _report.put(HERE / "RESULTS.md", "conditional", f"{head}\n\n{shown}")
+        _report.put(HERE / "RESULTS.md", "conditional", section(content))
 
 
 if __name__ == "__main__":
