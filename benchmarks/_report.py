@@ -2,7 +2,17 @@
 
 from statistics import mean, stdev
 
-ORDER = ("skvae", "ctgan", "sdv-gaussian-copula", "oracle", "bootstrap", "marginals")
+ORDER = (
+    "skvae",
+    "ctgan",
+    "sdv-tvae",
+    "sdv-gaussian-copula",
+    "mostlyai",
+    "arfpy",
+    "oracle",
+    "bootstrap",
+    "marginals",
+)
 
 # Detection score, shape and trend as published, in the order of the paper's table.
 PUBLISHED_SOURCE = (

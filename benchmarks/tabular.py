@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import _report  # noqa: E402
 import _worker  # noqa: E402
+from _candidates import CANDIDATES  # noqa: E402
 
 # Rows that need no fit: what real data, a memoriser and independent columns score.
 BASELINES = ("oracle", "bootstrap", "marginals")
@@ -45,8 +46,8 @@ class Method:
     def parse(cls, name):
         head, *assignments = re.split(r",(?=\w+=)", name)
         family, _, preset = head.partition(":")
-        if family not in (*_worker.CANDIDATES, *BASELINES):
-            known = ", ".join((*_worker.CANDIDATES, *BASELINES))
+        if family not in (*CANDIDATES, *BASELINES):
+            known = ", ".join((*CANDIDATES, *BASELINES))
             raise argparse.ArgumentTypeError(f"unknown method {family!r}; known are {known}")
         if (family == "skvae") != bool(preset):
             raise argparse.ArgumentTypeError(f"{name!r}: skvae, and it alone, takes a preset")
@@ -70,8 +71,7 @@ def parse_arguments(argv=None):
         type=Method.parse,
         default=[],
         metavar="METHOD",
-        help="skvae:PRESET[,parameter=value,...], ctgan, sdv-gaussian-copula, "
-        "oracle, bootstrap, marginals",
+        help="skvae:PRESET[,parameter=value,...], or " + ", ".join((*CANDIDATES, *BASELINES)),
     )
     parser.add_argument("--datasets", nargs="+", default=["adult"], help="folders of --data-dir")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -179,7 +179,7 @@ def fit(method, dataset, seed, out, arguments):
     interpreter = arguments.python.get(method.family, sys.executable)
     with open(out / "log.txt", "w") as log:
         code = subprocess.run(
-            [interpreter, str(HERE / "_worker.py"), str(out / "spec.json")],
+            [interpreter, str(HERE / "_tabular_worker.py"), str(out / "spec.json")],
             stdout=log,
             stderr=subprocess.STDOUT,
         ).returncode
