@@ -8,19 +8,24 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from skvae._clustering.embedding_domains import EmbeddingDomains, labels_of, make_clusterer
+from skvae._clustering.networks import (
+    check_network_params,
+    check_places,
+    make_view,
+    network_spec,
+    training_config,
+)
+from skvae._clustering.pseudo_labels import check_pseudo_label_params, find_pseudo_labels
+from skvae._clustering.rings import RingView
+from skvae._clustering.spots import Spots, SpotsMixin
+from skvae._clustering.windows import WindowView
 from skvae._estimator import TorchEstimator, resolve_device
 from skvae._random import private_random_state
 from skvae.spatial import SpatialConsensus, fit_from_labels
-from skvae.spatial.annotated import annotate, is_annotated, order_genes, read_annotated, read_totals
-from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer
-from skvae.spatial.inputs import SpotReader, Spots, split_columns
-from skvae.spatial.student import RingView
-from skvae.spatial.teaching import check_teaching_params, teach
-from skvae.spatial.views import check_network_params, check_places, make_view, network_spec
-from skvae.spatial.windows import WindowView
-from skvae.training import CallbackList, TrainingConfig
+from skvae.training import CallbackList
 
 # Spots, spread evenly, that the student and its mixture learn from.
 MAX_STUDENT_SPOTS = 40_000
@@ -28,7 +33,7 @@ _ROUTED = {"coordinates": True, "morphology": True, "slide": True}
 
 
 class AEStetikClusterer(
-    ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, TorchEstimator
+    SpotsMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, TorchEstimator
 ):
     """Find domains of a tissue, and one embedding of spots that holds them.
 
@@ -318,7 +323,7 @@ class AEStetikClusterer(
 
     def _fit(self, X, coordinates, morphology, slide) -> None:
         params = self.get_params(deep=False)
-        check_teaching_params(params)
+        check_pseudo_label_params(params)
         check_network_params(params)
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
@@ -326,7 +331,7 @@ class AEStetikClusterer(
         spots = self._read(X, coordinates, morphology, slide, reset=True)
         check_places(spots.around, self._reader.is_spatial, self.neighbourhood)
         chosen = spots.around.spread_sample(MAX_STUDENT_SPOTS, np.random.RandomState(seeds[2]))
-        labels, self._source = teach(spots, chosen, params, seeds[1])
+        labels, self._source = find_pseudo_labels(spots, chosen, params, seeds[1])
         view = self._view(spots)
         model = self._learn(view, labels, chosen, seeds[3], device)
         self.embedding_ = view.embed(model)
@@ -420,41 +425,6 @@ class AEStetikClusterer(
         weight = _check_sample_weight(sample_weight, Z, ensure_non_negative=True)
         return float(np.average(self.mixture_.score_samples(Z), weights=weight))
 
-    def annotate(self, adata, *, key="aestetik"):
-        """Write domains and embedding into an AnnData, which is read as by ``predict``.
-
-        What came from elsewhere, such as arrays, is written by
-        ``skvae.spatial.annotated.annotate(adata, labels, embedding)``.
-
-        Parameters
-        ----------
-        adata : AnnData
-            The spots; it is changed: ``obs[key]``, where noise is missing, ``obsm["X_<key>"]`` and
-            ``obsm["<key>_proba"]``.
-        key : str, default="aestetik"
-            The name.
-
-        Returns
-        -------
-        adata
-            The same object.
-
-        Raises
-        ------
-        TypeError
-            It is no AnnData.
-        """
-        check_is_fitted(self)
-        if not is_annotated(adata):
-            raise TypeError(
-                f"adata must be an AnnData or a SpatialData, got {type(adata).__name__}: labels of "
-                "arrays are those of predict."
-            )
-        spots = self._read(adata, None, None, None, reset=False)
-        Z = self._view(spots).embed(self.model_)
-        proba = self._proba(spots, Z)
-        return annotate(adata, labels_of(proba), Z, proba, key=key)
-
     @property
     def consensus_(self):
         """What the network learnt from, or None."""
@@ -472,68 +442,22 @@ class AEStetikClusterer(
         check_is_fitted(self)
         return getattr(self._domains, "clusterer", None)
 
-    @property
-    def expression_pca_(self):
-        """What X is reduced by, or None."""
-        check_is_fitted(self)
-        return self._reader.expression_pca
-
-    @property
-    def morphology_pca_(self):
-        """What image features are reduced by, or None."""
-        check_is_fitted(self)
-        return self._reader.morphology_pca
-
-    def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> Spots:
-        """Check what was passed, and reduce it to components."""
-        total = gene_names = None
-        if is_annotated(X):
-            total = read_totals(X)
-            found = read_annotated(X)
-            X, gene_names = found.X, found.gene_names
-            coordinates = found.coordinates if coordinates is None else coordinates
-            morphology = found.morphology if morphology is None else morphology
-            slide = found.slide if slide is None else slide
-        if reset:
-            self._gene_names = gene_names
-        else:
-            X = order_genes(X, gene_names, self._gene_names)
-        dtypes = [np.float64, np.float32]
-        X = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
-        X, parts = split_columns(
-            X,
-            getattr(self, "feature_names_in_", ()),
-            {"coordinates": self.coordinates_columns, "morphology": self.morphology_columns},
-            {"coordinates": coordinates, "morphology": morphology},
-        )
-        coordinates, morphology = parts["coordinates"], parts["morphology"]
-        if self.use_morphology is False:
-            morphology = None
-        if reset:
-            if X.shape[0] < max(self.n_clusters or 2, 2):
-                raise ValueError(
-                    f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}, and at "
-                    "least 2: lower n_clusters or pass more spots."
-                )
-            self._reader = SpotReader(X, morphology, coordinates is not None, total)
-        return self._reader.read(X, morphology, coordinates, slide, total)
-
     def _view(self, spots: Spots) -> RingView | WindowView:
         """Return spots as the network sees them."""
         features = self._source.features(spots.X, spots.morphology)
-        params = self.get_params(deep=False)
-        return make_view(features, spots.around, self._source.width_factor_, params)
+        width_factor = self._source.width_factor_
+        return make_view(features, spots.around, width_factor, self.get_params(deep=False))
 
     def _learn(self, view, labels, chosen: np.ndarray, seed: int, device) -> torch.nn.Module:
         """Train the network on the labels of the chosen spots."""
-        spec = network_spec(view, self._source.n_leading_, self.get_params(deep=False))
-        model = self._build_model(spec, seed)
+        params = self.get_params(deep=False)
+        model = self._build_model(network_spec(view, self._source.n_leading_, params), seed)
         view.start(model, chosen)
         model = model.to(device)
         result = self._train(
             model,
             view.batches(model, chosen, labels[chosen]),
-            lambda n_rows: self._training_config(view),
+            lambda n_rows: training_config(view, params),
             n_rows=len(chosen),
             seed=seed,
             validation_fraction=None,
@@ -542,17 +466,6 @@ class AEStetikClusterer(
         self._keep_history(result)
         self._n_features_out = model.latent_dim
         return model.eval()
-
-    def _training_config(self, view: RingView | WindowView) -> TrainingConfig:
-        return TrainingConfig(
-            **{
-                **view.training(self.max_steps),
-                "n_epochs": self.max_steps,  # passes are cut by the number of steps
-                "max_steps": self.max_steps,
-                "batch_size": self.batch_size,
-                "learning_rate": self.learning_rate,
-            }
-        )
 
     def _proba(self, spots: Spots, Z: np.ndarray | None = None) -> np.ndarray:
         if self._domains is None:

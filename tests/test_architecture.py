@@ -42,6 +42,7 @@ FLOORS = {
     "tabular": 2,
     # what the doors share
     "_assembly": 3,
+    "_clustering": 3,
     "_estimator": 3,
     "_synthesis": 3,
     "config": 3,

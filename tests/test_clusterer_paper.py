@@ -67,7 +67,7 @@ def test_a_fit_takes_its_hundred_steps_of_adam(tissue, monkeypatch):
         configs.append(TrainingConfig(**config))
         return configs[-1]
 
-    monkeypatch.setattr("skvae.clusterer.TrainingConfig", watched)
+    monkeypatch.setattr("skvae._clustering.networks.TrainingConfig", watched)
     params = AEStetikClusterer.from_preset("paper").get_params()
     assert (params["max_steps"], params["batch_size"]) == (100, 8192)
     X, given = tissue

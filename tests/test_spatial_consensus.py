@@ -6,8 +6,6 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
 from skvae.spatial import Neighbourhoods, SpatialConsensus
-from skvae.spatial.agreement import align, pairwise_ari
-from skvae.spatial.consensus import n_leading, width_factor
 
 SIDE = 36
 
@@ -190,18 +188,6 @@ def test_an_image_of_mere_texture_is_left_out(tissue, fitted):
     np.testing.assert_array_equal(again.predict(X, coordinates=places), fitted.labels_)
 
 
-def test_small_slides_narrow_the_kernels():
-    assert width_factor(3600, 7) == 1
-    assert width_factor(346, 5) == pytest.approx(np.sqrt(346 / 5) / 16)
-    assert width_factor(10, 10) == 0.4
-    assert [n_leading(*size) for size in [(60, 5000), (60, 300), (60, 90), (7, 90)]] == [
-        50,
-        15,
-        10,
-        7,
-    ]
-
-
 @pytest.mark.parametrize("n_clusters", [1, 2, 12])
 def test_few_odd_spots_are_borne(n_clusters):
     rng = np.random.default_rng(0)
@@ -223,21 +209,3 @@ def test_bad_input_is_named(tissue, fitted):
         SpatialConsensus().fit(X[:3], coordinates=places[:3])
     with pytest.raises(ValueError, match=r"X has 5 features, but .* expecting 25"):
         fitted.predict(X[:, :5], coordinates=places)
-
-
-def test_pairwise_indices_are_those_of_scikit_learn():
-    labelings = np.random.default_rng(0).integers(4, size=(5, 60))
-    labelings[1] = labelings[0]
-    labelings[2] = 0
-    expected = [[adjusted_rand_score(one, other) for other in labelings] for one in labelings]
-    np.testing.assert_allclose(pairwise_ari(labelings, 4), expected, atol=1e-12)
-
-
-def test_alignment_undoes_any_order_of_clusters():
-    rng = np.random.default_rng(0)
-    posteriors = rng.dirichlet(np.full(4, 0.2), size=100)
-    orders = [rng.permutation(4) for _ in range(5)]
-    columns, mean = align([posteriors[:, order] for order in orders], reference=2)
-    for order, column in zip(orders, columns, strict=True):
-        np.testing.assert_array_equal(order[column], orders[2])
-    np.testing.assert_allclose(mean, posteriors[:, orders[2]])

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from skvae.spatial import Neighbourhoods
-from skvae.spatial.checks import check_morphology
 
 
 def square(side):
@@ -199,17 +198,3 @@ def test_bad_coordinates_are_named(coordinates, message):
 def test_bad_slides_are_named(slide, message):
     with pytest.raises(ValueError, match=message):
         Neighbourhoods(np.zeros((3, 2)), slide)
-
-
-@pytest.mark.parametrize(
-    ("morphology", "message"),
-    [
-        (np.ones(3), "shape"),
-        (np.ones((2, 2)), "morphology has 2 rows, but there are 3 spots"),
-        (np.ones((3, 5)), "5 columns, but had 2 in fit"),
-        ([[1, np.nan], [0, 0], [0, 0]], "morphology holds NaN"),
-    ],
-)
-def test_bad_image_features_are_named(morphology, message):
-    with pytest.raises(ValueError, match=message):
-        check_morphology(morphology, 3, 2)

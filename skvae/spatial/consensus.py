@@ -14,21 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from skvae._random import private_random_state
 from skvae.spatial.agreement import align, pairwise_ari
+from skvae.spatial.autocorrelation import GATE, range_ratio
 from skvae.spatial.checks import check_morphology
-from skvae.spatial.gate import GATE, range_ratio
-from skvae.spatial.members import (
+from skvae.spatial.consensus_members import (
     Member,
     find_directions,
     fit_member,
     mean_posteriors,
     n_leading,
-    n_voters,
     smooth,
     width_factor,
 )
 from skvae.spatial.neighbourhoods import Neighbourhoods
-from skvae.spatial.refinement import vote
-from skvae.spatial.selection import choose_n_clusters
+from skvae.spatial.number_of_clusters import choose_n_clusters
+from skvae.spatial.refinement import n_voters, vote
 
 WIDTHS = (1.0, 1.25, 1.6)
 # Of modalities joined only directions that do not depend on their scales: these.

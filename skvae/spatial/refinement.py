@@ -7,6 +7,13 @@ from scipy import sparse
 
 from skvae.spatial.neighbourhoods import Neighbourhoods
 
+VOTERS, VOTERS_SMALL = 18, 6
+
+
+def n_voters(factor: float) -> int:
+    """Return how many neighbours vote on a spot, where kernels were narrowed by this factor."""
+    return VOTERS if factor == 1 else VOTERS_SMALL
+
 
 def vote(posteriors: np.ndarray, near: sparse.csr_array) -> np.ndarray:
     """Let each spot and its neighbours vote on its cluster.

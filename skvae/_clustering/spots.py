@@ -1,16 +1,19 @@
-"""What a clusterer is given: columns of a table that are told apart, features that are reduced."""
+"""Spots in and out: arrays, columns of a table or an AnnData, and features that are reduced."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skvae._clustering.embedding_domains import labels_of
+from skvae.spatial.annotated import annotate, is_annotated, order_genes, read_annotated, read_totals
 from skvae.spatial.checks import check_coordinates, check_morphology
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
@@ -19,6 +22,29 @@ from skvae.spatial.preprocessing import CountsPCA, looks_like_counts
 MAX_COMPONENTS = 50
 # Up to so many features their covariance matrix is cheaper than iterations.
 FEW_FEATURES = 500
+
+
+class GivenSpots(NamedTuple):
+    """Spots as they were given, before any check.
+
+    Attributes
+    ----------
+    X : array-like or sparse matrix of shape (n_spots, n_columns)
+        Features, maybe with columns of coordinates and image features among them.
+    coordinates, morphology, slide : array-like or None
+        What came beside them.
+    gene_names : ndarray of shape (n_columns,) or None
+        Names of the columns of X, where they are the genes of an AnnData.
+    total : ndarray of shape (n_spots,) or None
+        Sums of all counts of each spot, where X holds some only.
+    """
+
+    X: Any
+    coordinates: Any = None
+    morphology: Any = None
+    slide: Any = None
+    gene_names: np.ndarray | None = None
+    total: np.ndarray | None = None
 
 
 class Spots(NamedTuple):
@@ -116,6 +142,93 @@ class SpotReader:
                 f"{MAX_COMPONENTS} features. Pass X.toarray()."
             )
         return X
+
+
+class SpotsMixin:
+    """An estimator of spots reads them in one way, in fit and after it, and annotates them."""
+
+    def annotate(self, adata, *, key="aestetik"):
+        """Write domains and embedding into an AnnData, which is read as by ``predict``.
+
+        What came from elsewhere, such as arrays, is written by
+        ``skvae.spatial.annotated.annotate(adata, labels, embedding)``.
+
+        Parameters
+        ----------
+        adata : AnnData
+            The spots; it is changed: ``obs[key]``, where noise is missing, ``obsm["X_<key>"]`` and
+            ``obsm["<key>_proba"]``.
+        key : str, default="aestetik"
+            The name.
+
+        Returns
+        -------
+        adata
+            The same object.
+
+        Raises
+        ------
+        TypeError
+            It is no AnnData.
+        """
+        check_is_fitted(self)
+        if not is_annotated(adata):
+            raise TypeError(
+                f"adata must be an AnnData or a SpatialData, got {type(adata).__name__}: labels of "
+                "arrays are those of predict."
+            )
+        spots = self._read(adata, None, None, None, reset=False)
+        Z = self._view(spots).embed(self.model_)
+        proba = self._proba(spots, Z)
+        return annotate(adata, labels_of(proba), Z, proba, key=key)
+
+    @property
+    def expression_pca_(self):
+        """What X is reduced by, or None."""
+        check_is_fitted(self)
+        return self._reader.expression_pca
+
+    @property
+    def morphology_pca_(self):
+        """What image features are reduced by, or None."""
+        check_is_fitted(self)
+        return self._reader.morphology_pca
+
+    def _read(self, X, coordinates, morphology, slide, *, reset: bool) -> Spots:
+        """Check what was passed, and reduce it to components."""
+        given = gather(X, coordinates, morphology, slide)
+        if reset:
+            X, self._gene_names = given.X, given.gene_names
+        else:
+            X = order_genes(given.X, given.gene_names, self._gene_names)
+        dtypes = [np.float64, np.float32]
+        X = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
+        X, parts = split_columns(
+            X,
+            getattr(self, "feature_names_in_", ()),
+            {"coordinates": self.coordinates_columns, "morphology": self.morphology_columns},
+            {"coordinates": given.coordinates, "morphology": given.morphology},
+        )
+        coordinates, morphology = parts["coordinates"], parts["morphology"]
+        if self.use_morphology is False:
+            morphology = None
+        if reset:
+            if X.shape[0] < max(self.n_clusters or 2, 2):
+                raise ValueError(
+                    f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}, and at "
+                    "least 2: lower n_clusters or pass more spots."
+                )
+            self._reader = SpotReader(X, morphology, coordinates is not None, given.total)
+        return self._reader.read(X, morphology, coordinates, given.slide, given.total)
+
+
+def gather(X, coordinates, morphology, slide) -> GivenSpots:
+    """Return what was passed; of an AnnData its parts, before which goes what came beside it."""
+    if not is_annotated(X):
+        return GivenSpots(X, coordinates, morphology, slide)
+    beside = {"coordinates": coordinates, "morphology": morphology, "slide": slide}
+    beside = {name: part for name, part in beside.items() if part is not None}
+    return GivenSpots(*read_annotated(X), total=read_totals(X))._replace(**beside)
 
 
 def split_columns(X, names: Sequence[str], columns: Mapping[str, Sequence | None], given: Mapping):

@@ -1,4 +1,4 @@
-"""What the network learns from: labels by a consensus, or by a clusterer of each modality."""
+"""Labels for the network to learn from: by a consensus, or by a clusterer of each modality."""
 
 from __future__ import annotations
 
@@ -8,16 +8,49 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skvae._clustering.embedding_domains import (
+    EmbeddingDomains,
+    labels_of,
+    make_clusterer,
+    own_number,
+)
+from skvae._clustering.spots import Spots
+from skvae.spatial.autocorrelation import GATE, range_ratio
+from skvae.spatial.checks import check_morphology
 from skvae.spatial.consensus import SpatialConsensus
-from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer, own_number
-from skvae.spatial.gate import GATE, range_ratio
-from skvae.spatial.inputs import Spots
-from skvae.spatial.members import width_factor
-from skvae.spatial.student import PlainFeatures
+from skvae.spatial.consensus_members import width_factor
 
 
-class Lesson(NamedTuple):
-    """What the network learns.
+class PlainFeatures:
+    """Centred features, where there is no consensus that chooses and centres them.
+
+    Parameters
+    ----------
+    X : array of shape (n_spots, n_features)
+        Features of the spots of the fit.
+    morphology : array of shape (n_spots, n_image_features) or None
+        Their image features, where they are used.
+    width_factor : float
+        By which kernels are narrowed.
+    """
+
+    def __init__(self, X: np.ndarray, morphology: np.ndarray | None, width_factor: float) -> None:
+        self.n_leading_, self.width_factor_ = X.shape[1], width_factor
+        self.n_morphology_features_ = 0 if morphology is None else morphology.shape[1]
+        self.mean_ = self._joined(X, morphology).mean(axis=0, dtype=np.float64)
+
+    def features(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
+        """Return the features of spots, float32 of shape (n_spots, n_all_features)."""
+        return np.subtract(self._joined(X, morphology), self.mean_).astype(np.float32)
+
+    def _joined(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
+        if not self.n_morphology_features_:
+            return X
+        return np.hstack([X, check_morphology(morphology, len(X), self.n_morphology_features_)])
+
+
+class PseudoLabels(NamedTuple):
+    """What the network learns from.
 
     Attributes
     ----------
@@ -31,7 +64,9 @@ class Lesson(NamedTuple):
     source: SpatialConsensus | PlainFeatures
 
 
-def teach(spots: Spots, rows: np.ndarray, params: Mapping[str, Any], seed: int) -> Lesson:
+def find_pseudo_labels(
+    spots: Spots, rows: np.ndarray, params: Mapping[str, Any], seed: int
+) -> PseudoLabels:
     """Return labels for the network to learn from.
 
     Parameters
@@ -59,7 +94,7 @@ def teach(spots: Spots, rows: np.ndarray, params: Mapping[str, Any], seed: int) 
         random_state=seed,
     )
     consensus.fit(spots.X, morphology=spots.morphology, neighbourhoods=spots.around)
-    return Lesson(consensus.labels_, consensus)
+    return PseudoLabels(consensus.labels_, consensus)
 
 
 def _by_clusterer(
@@ -69,7 +104,7 @@ def _by_clusterer(
     clusterer: BaseEstimator | str,
     use_morphology: bool | str,
     seed: int,
-) -> Lesson:
+) -> PseudoLabels:
     """Return labels of each modality by itself, without regard to space."""
     X, image, around = spots
     if image is not None and use_morphology == "auto":
@@ -82,10 +117,10 @@ def _by_clusterer(
         proba = domains.fit(np.asarray(part, dtype=np.float64), rows, around)
         labels.append(labels_of(proba))
     factor = width_factor(around.slide_size, n_clusters or domains.n_clusters)
-    return Lesson(np.column_stack(labels), PlainFeatures(X, image, factor))
+    return PseudoLabels(np.column_stack(labels), PlainFeatures(X, image, factor))
 
 
-def check_teaching_params(params: Mapping[str, Any]) -> None:
+def check_pseudo_label_params(params: Mapping[str, Any]) -> None:
     """Raise ValueError for parameters that need a clusterer, where there is none."""
     if params["clusterer"] is not None:
         return

@@ -19,7 +19,6 @@ from skvae.spatial.projections import (
 # Rows for which posteriors are made at a time.
 CHUNK = 65_536
 MAX_FEATURES = 50
-VOTERS, VOTERS_SMALL = 18, 6
 
 
 def width_factor(slide_size: float, n_clusters: int) -> float:
@@ -34,11 +33,6 @@ def width_factor(slide_size: float, n_clusters: int) -> float:
 def n_leading(n_features: int, n_spots: int) -> int:
     """Return how many leading features a set of so many spots carries."""
     return min(MAX_FEATURES, n_features, max(10, n_spots // 20))
-
-
-def n_voters(factor: float) -> int:
-    """Return how many neighbours vote on a spot, where kernels were narrowed by this factor."""
-    return VOTERS if factor == 1 else VOTERS_SMALL
 
 
 class Member:

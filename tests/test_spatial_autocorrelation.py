@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skvae.spatial import GATE, Neighbourhoods, range_ratio
-from skvae.spatial.gate import autocorrelation_range
+from skvae.spatial.autocorrelation import autocorrelation_range
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from skvae.spatial.agreement import pairwise_ari
-from skvae.spatial.members import find_directions, fit_member, n_leading, smooth, width_factor
+from skvae.spatial.consensus_members import (
+    find_directions,
+    fit_member,
+    n_leading,
+    smooth,
+    width_factor,
+)
 from skvae.spatial.neighbourhoods import Neighbourhoods
 
 # A maximum this much below the best still counts: few domains agree easily.

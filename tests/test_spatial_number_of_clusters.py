@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skvae.spatial import Neighbourhoods, choose_n_clusters
-from skvae.spatial.selection import pick_stable
+from skvae.spatial.number_of_clusters import pick_stable
 
 
 @pytest.mark.parametrize(

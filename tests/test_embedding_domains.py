@@ -8,8 +8,13 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skvae._clustering.embedding_domains import (
+    EmbeddingDomains,
+    labels_of,
+    make_clusterer,
+    own_number,
+)
 from skvae.spatial import Neighbourhoods
-from skvae.spatial.domains import EmbeddingDomains, labels_of, make_clusterer, own_number
 
 ISOLATED = Neighbourhoods.isolated(90)
 

@@ -1,4 +1,4 @@
-"""Which view of spots a clusterer's parameters ask for, and the network that goes with it."""
+"""Which network a clusterer's parameters ask for, the view of spots it takes, and its training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 import skvae.models
+from skvae._clustering.rings import RingView
+from skvae._clustering.windows import WindowView, find_lattice
 from skvae.models.spatial import check_weights
 from skvae.spatial.neighbourhoods import Neighbourhoods
-from skvae.spatial.student import RingView
-from skvae.spatial.windows import WindowView, find_lattice
+from skvae.training import TrainingConfig
 
 # What the networks call the errors that a likelihood of fixed scale comes down to.
 RECONSTRUCTIONS = {"gaussian": "mse", "laplace": "l1"}
@@ -110,3 +111,16 @@ def network_spec(
                 f"from those of the clusterer.{hint} It takes {free}."
             )
     return view.network, {**arguments, **more}
+
+
+def training_config(view: RingView | WindowView, params: Mapping[str, Any]) -> TrainingConfig:
+    """Return how the network of a view is trained; ``params`` are those of the clusterer."""
+    return TrainingConfig(
+        **{
+            **view.training(params["max_steps"]),
+            "n_epochs": params["max_steps"],  # passes are cut by the number of steps
+            "max_steps": params["max_steps"],
+            "batch_size": params["batch_size"],
+            "learning_rate": params["learning_rate"],
+        }
+    )

@@ -1,4 +1,4 @@
-"""Spots by the rings around them, which the student network looks at.
+"""Spots by the rings around them, which ``SpatialStudent`` looks at.
 
 A view of spots brings together what a network needs to start, to learn and to embed; the clusterer
 trains the network in between. ``windows`` has the other view.
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skvae.models import STUDENT_TRAINING, SpatialStudent
-from skvae.spatial.checks import check_morphology
-from skvae.spatial.members import find_directions
+from skvae.spatial.consensus_members import find_directions
 from skvae.spatial.neighbourhoods import Neighbourhoods
 
 # Width in spacings of the kernel by which features are smoothed.
@@ -109,31 +108,3 @@ class RingView:
         with torch.no_grad():
             parts = torch.from_numpy(self.rows).split(CHUNK_SPOTS)
             return torch.cat([model.embed(part.double()) for part in parts]).numpy()
-
-
-class PlainFeatures:
-    """Centred features, where there is no consensus that chooses and centres them.
-
-    Parameters
-    ----------
-    X : array of shape (n_spots, n_features)
-        Features of the spots of the fit.
-    morphology : array of shape (n_spots, n_image_features) or None
-        Their image features, where they are used.
-    width_factor : float
-        By which kernels are narrowed.
-    """
-
-    def __init__(self, X: np.ndarray, morphology: np.ndarray | None, width_factor: float) -> None:
-        self.n_leading_, self.width_factor_ = X.shape[1], width_factor
-        self.n_morphology_features_ = 0 if morphology is None else morphology.shape[1]
-        self.mean_ = self._joined(X, morphology).mean(axis=0, dtype=np.float64)
-
-    def features(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
-        """Return the features of spots, float32 of shape (n_spots, n_all_features)."""
-        return np.subtract(self._joined(X, morphology), self.mean_).astype(np.float32)
-
-    def _joined(self, X: np.ndarray, morphology: np.ndarray | None) -> np.ndarray:
-        if not self.n_morphology_features_:
-            return X
-        return np.hstack([X, check_morphology(morphology, len(X), self.n_morphology_features_)])

@@ -9,9 +9,8 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.pipeline import Pipeline
 
 from skvae.spatial.leiden import Leiden
-from skvae.spatial.members import n_voters
 from skvae.spatial.neighbourhoods import Neighbourhoods
-from skvae.spatial.refinement import vote
+from skvae.spatial.refinement import n_voters, vote
 
 # Of AESTETIK's refinement: how many vote, and from which posterior on.
 CONFIDENT_VOTERS = 10

@@ -1,0 +1,1 @@
+"""What ``AEStetikClusterer`` does beyond its fit and its predictions, a file each."""
