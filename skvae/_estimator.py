@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import pandas as pd
@@ -94,6 +95,17 @@ class TorchEstimator(BaseEstimator):
         with isolated_torch_seed(seed):
             return getattr(skvae.models, name)(**arguments)
 
+    @contextmanager
+    def _former_fit_kept(self) -> Iterator[None]:
+        """Bring the estimator back to what it was where a fit is refused or fails."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
     def _train(
         self,
         model: torch.nn.Module,
@@ -149,6 +161,17 @@ class TorchEstimator(BaseEstimator):
             resume_from=resume_from,
             optimizer_state=optimizer_state,
         )
+
+    def _keep_moments(self, result: TrainingResult) -> None:
+        """Keep where the optimizer stands, as arrays, for a fit that goes on."""
+        self._optimizer_state = [
+            [tensor.numpy(force=True) for tensor in player] for player in result.optimizer_state
+        ]
+
+    def _moments(self) -> list[list[torch.Tensor]] | None:
+        """Return where the optimizer of the last fit stood, if it was kept."""
+        state = getattr(self, "_optimizer_state", None)
+        return state and [[torch.tensor(array) for array in player] for player in state]
 
     def _keep_history(self, result: TrainingResult) -> None:
         """Set ``history_``, ``loss_curve_`` and ``n_iter_``."""

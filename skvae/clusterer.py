@@ -311,14 +311,9 @@ class AEStetikClusterer(
                 "coordinates=."
             )
         CallbackList(self.callbacks or ())
-        before = dict(vars(self))
-        vars(self).pop("model_", None)  # an interrupted fit leaves the estimator unfitted
-        try:
+        with self._former_fit_kept():
+            vars(self).pop("model_", None)  # an interrupted fit leaves the estimator unfitted
             self._fit(X, coordinates, morphology, slide)
-        except Exception:
-            vars(self).clear()
-            vars(self).update(before)  # what was fitted still is
-            raise
         return self
 
     def _fit(self, X, coordinates, morphology, slide) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,63 +13,33 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skvae._assembly import assemble, choose_likelihood, choose_scale
+from skvae._embedding.assembly import assemble, plan_model, training_config
+from skvae._embedding.checks import (
+    check_at_least,
+    check_combinations,
+    check_same_model,
+    check_stream,
+)
+from skvae._embedding.coding import (
+    decode,
+    in_double_precision,
+    log_density_bound,
+    over_rows,
+    ways_between,
+)
+from skvae._embedding.finishing import fit_sampler, settle
 from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
 from skvae._random import private_random_state
-from skvae.models import LIKELIHOODS, MODELS, NETWORKS, StepContext
+from skvae.models import LIKELIHOODS, NETWORKS
 from skvae.models.mlp import ACTIVATIONS
-from skvae.models.noise import SharedNoise
-from skvae.models.vae import log_mean_exp
-from skvae.models.zoo import (
-    check_hyper_parameters,
-    check_model_name,
-    is_conditional,
-    learns_from_labels,
-)
-from skvae.rows import Labels, RowFormat, check_numeric, flat
+from skvae.rows import RowFormat, check_numeric, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler
 from skvae.streams import RowStream, is_stream
-from skvae.training import CallbackList, TrainingConfig
+from skvae.training import CallbackList
 
 # Rows that a new model is built on: some take their start from them.
 BUILD_ROWS = 512
-# Latents from which a sampler learns, and rows over which a likelihood's scale is settled.
-MAX_SAMPLER_ROWS = 10_000
-# Rows encoded or decoded at a time: what passes between layers stays in the cache.
-CHUNK_ROWS = 1024
-# Numbers in a network's layers for the latents that are scored at a time, roughly.
-SCORE_NUMBERS = 2**23
-# Parameters that a module of one's own makes void.
-MODEL_PARTS = (
-    "model_params",
-    "encoder",
-    "decoder",
-    "network",
-    "hidden_layer_sizes",
-    "activation",
-    "likelihood",
-)
-# Parameters that make a model, by their names in its spec.
-SPEC_PARAMETERS = {
-    "model": "model",
-    "model_params": "params",
-    "n_components": "latent_dim",
-    "network": "network",
-    "hidden_layer_sizes": "hidden_layer_sizes",
-    "activation": "activation",
-    "likelihood": "likelihood",
-}
-# What a module of one's own must bring.
-MODEL_METHODS = (
-    "training_loss",
-    "build",
-    "embed",
-    "decode_mean",
-    "draw_latents",
-    "log_weights",
-    "finalize",
-)
 
 
 class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
@@ -353,10 +322,15 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
 
     def _fit(self, X, y, *, n_epochs: int | None, go_on: bool, resume_from=None, classes=None):
         self._validate_params()
-        self._check_combinations()
+        check_combinations(self)
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
+        with self._former_fit_kept():
+            self._learn(X, y, n_epochs, go_on and hasattr(self, "model_"), resume_from, classes)
+        return self
+
+    def _learn(self, X, y, n_epochs: int | None, go_on: bool, resume_from, classes) -> None:
+        """Fit from scratch or go on; ``n_epochs`` are those of ``partial_fit``."""
         device = resolve_device(self.device)
-        go_on = go_on and hasattr(self, "model_")
         rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=5)
         if go_on:  # other noise than in the fit before
@@ -364,22 +338,14 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         stream = None
         if is_stream(X):
             stream = RowStream(X, int(seeds[4]))
-            self._check_stream(stream, y)
+            check_stream(self, stream, y)
             X, y = stream.rows, stream.labels
-        before = dict(vars(self))
-        try:
-            model, data = self._prepare(X, y, stream, classes, int(seeds[0]), device, go_on)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)  # what was fitted still is
-            raise
-        if not go_on and hasattr(self, "model_"):
-            del self.model_  # from here on, an interrupted fit leaves the estimator unfitted
+        model, data = self._prepare(X, y, stream, classes, int(seeds[0]), device, go_on)
         n_rows = len(data[0]) if stream is None else stream.n_rows
         result = self._train(
             model,
             data if stream is None else stream.mapped(self._to_batch, self.batch_size),
-            lambda n_rows: self._training_config(n_epochs),
+            lambda n_rows: training_config(self, n_epochs),
             n_rows=n_rows,
             seed=int(seeds[1]),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
@@ -387,24 +353,29 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             optimizer_state=self._moments() if go_on and n_epochs else None,
         )
         if n_epochs:
-            self._optimizer_state = [
-                [t.numpy(force=True) for t in p] for p in result.optimizer_state
-            ]
-        self._settle(model, data, int(seeds[2]), n_rows, whole=not n_epochs)
-        self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
+            self._keep_moments(result)
+        settle(model, data, int(seeds[2]), n_rows, whole=not n_epochs)
+        self.sampler_ = fit_sampler(self.sampler, model, data, int(seeds[3]))
         self._keep_history(result)
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
+        if self._labels is not None and stream is None:
+            self._labels.add(data[1])
         self.model_ = model
-        return self
 
     def _prepare(self, X, y, stream, classes, seed: int, device, go_on: bool):
         """Return the model to train, and rows as tensors: all, or those kept of a stream."""
+        if not go_on:
+            vars(self).pop("model_", None)  # an interrupted fit leaves the estimator unfitted
         rows = self._read(X, reset=not go_on)
         if go_on:
-            self._check_same_model()
-            model = self.model_
+            check_same_model(self, self._spec)
+            model = copy.deepcopy(self.model_)  # one that fails leaves the model as it was
         else:
-            spec = self._new_spec(rows, y, stream, classes)
+            spec, self._labels = plan_model(self, self._format, rows, y, stream, classes)
+            self._conditional = spec["n_classes"] is not None
+            if self._labels is not None:
+                self.classes_ = self._labels.classes
+            self.mean_, self.scale_ = self._format.mean_, self._format.scale_
             self._optimizer_state = None
             # From all over the data, which may be sorted.
             chosen = np.random.RandomState(seed).permutation(len(rows))[:BUILD_ROWS]
@@ -413,8 +384,6 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         data = self._to_data(rows, y, device)
         if getattr(model, "likelihood", None) is not None:
             model.likelihood.check(data[0])
-        if self._labels is not None and stream is None:
-            self._labels.add(data[1])
         return model, data
 
     def transform(self, X):
@@ -454,7 +423,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 f"Z has {Z.shape[1]} features, but inverse_transform expects "
                 f"n_components={self._n_features_out}."
             )
-        return self._format.restore(self._decode(Z, y, self._double_model()))
+        return self._format.restore(self._decode(Z, y, in_double_precision(self.model_)))
 
     def reconstruct(self, X, y=None):
         """Encode rows and decode them again.
@@ -527,13 +496,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             raise ValueError(
                 f"X0 has {len(Z0)} rows and X1 has {len(Z1)}: each row needs one to end at."
             )
-        model = self._double_model()
-        device = next(model.parameters()).device
-        ends = [torch.from_numpy(Z).to(device) for Z in (Z0, Z1)]
-        times = np.linspace(0, 1, n_steps)
-        with torch.no_grad():
-            ways = [model.interpolate_latents(*ends, float(t)).cpu().numpy() for t in times]
-        Z = np.stack(ways, axis=1)
+        model = in_double_precision(self.model_)
+        Z = ways_between(Z0, Z1, model, n_steps)
         decoded = self._decode(Z.reshape(-1, Z.shape[2]), None, model)
         return decoded.reshape(len(Z), n_steps, *self._format.row_shape)
 
@@ -556,17 +520,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """
         check_is_fitted(self)
         n_draws = check_at_least("n_draws", n_draws, 1)
-        rows = self._read(X)
-        model = self._double_model()
-
-        def bound(x):
-            # The same noise for each chunk, and for each row of it.
-            with isolated_torch_seed(0, x.device), SharedNoise(len(x)):
-                return log_mean_exp(model.log_weights(x, n_draws), 1)
-
-        n_latents = SCORE_NUMBERS // max(512, 16 * rows.shape[1])
-        scores = self._over_rows(rows, model, bound, max(1, n_latents // n_draws))
-        return scores - self._format.log_measure
+        model = in_double_precision(self.model_)
+        return log_density_bound(self._read(X), self._format, model, n_draws)
 
     def score(self, X, y=None):
         """Mean of ``score_samples``: higher is better, among models with a density.
@@ -591,53 +546,12 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
 
     def _embed(self, X) -> np.ndarray:
         check_is_fitted(self)
-        model = self._double_model()
-        return self._over_rows(self._read(X), model, model.embed)
+        model = in_double_precision(self.model_)
+        return over_rows(model.embed, self._read(X), self._format, model)
 
     @property
     def _n_features_out(self):
         return self._latent_dim  # not there, and so no names, before fit
-
-    def _check_combinations(self) -> None:
-        """Refuse parameters that do not go together, or that the model does not take."""
-        if isinstance(self.model, torch.nn.Module):
-            self._check_own_module()
-        else:
-            check_model_name(self.model)
-            check_hyper_parameters(self._model_class(), self.model_params or {})
-        sizes = self.hidden_layer_sizes
-        if sizes is not None and not all(isinstance(s, Integral) and s > 0 for s in sizes):
-            raise ValueError(f"hidden_layer_sizes must be whole numbers above 0, got {sizes!r}.")
-
-    def _check_same_model(self) -> None:
-        """Refuse to go on with a model that the parameters no longer describe."""
-        for name, key in SPEC_PARAMETERS.items():
-            now, before = getattr(self, name), self._spec[key]
-            if now == "auto" or now is None or isinstance(now, torch.nn.Module):
-                continue
-            if isinstance(now, (list, tuple)):
-                now, before = list(now), list(before or ())
-            if now != before:
-                raise ValueError(
-                    f"{name}={now!r}, but the model that is to go on was built with {before!r}. "
-                    "Fit anew with warm_start=False, or on a clone."
-                )
-
-    def _check_own_module(self) -> None:
-        for method in MODEL_METHODS:
-            if not hasattr(self.model, method):
-                raise TypeError(
-                    f"model={type(self.model).__name__} has no method {method!r}: derive it from "
-                    "skvae.models.VAE, AE or BaseAutoencoder."
-                )
-        defaults = type(self)().get_params()
-        for name in MODEL_PARTS:
-            value = getattr(self, name)
-            if value is not None and value != defaults[name]:
-                raise ValueError(
-                    f"{name}={value!r} was given, but model={type(self.model).__name__}(...) is a "
-                    f"module that brings its own. Leave {name} out, or give the class."
-                )
 
     def _read(self, X, *, reset: bool = False) -> np.ndarray:
         """Check rows as scikit-learn does; return them flat, float64 or float32."""
@@ -650,59 +564,6 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         elif flat_rows is not X:
             self._format.check_shape(np.shape(X)[1:])
         return rows
-
-    def _check_stream(self, stream: RowStream, y) -> None:
-        if y is not None:
-            raise ValueError("X is a stream, which brings its own labels: leave y out.")
-        if self.early_stopping and not stream.is_indexed:
-            raise ValueError(
-                "early_stopping=True needs rows that can be held out: give X as an array or a "
-                "map-style Dataset instead of batches."
-            )
-
-    def _new_spec(self, rows: np.ndarray, y, stream: RowStream | None, classes) -> dict:
-        """Decide what depends on the data: shapes, scaling, likelihood, labels."""
-        likelihood = choose_likelihood(self.likelihood, rows)
-        if stream is None:
-            moments = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64)
-        else:
-            moments = stream.mean, stream.variance
-        image = len(self._format.input_shape) == 3
-        self._format.set_scale(*moments, choose_scale(self.scale, likelihood, moments[1], image))
-        self.mean_, self.scale_ = self._format.mean_, self._format.scale_
-        model_class = self._model_class()
-        self._conditional = is_conditional(model_class)
-        if self._conditional and y is None:
-            raise ValueError(f"model={self.model!r} needs labels: fit(X, y).")
-        self._labels = None
-        if y is not None and learns_from_labels(model_class):
-            if stream is not None:
-                self._labels = Labels(stream.classes, stream.counts)
-            else:
-                self._labels = Labels(np.unique(np.asarray(y if classes is None else classes)))
-            self.classes_ = self._labels.classes
-        sizes = self.hidden_layer_sizes
-        return {
-            "model": self.model if isinstance(self.model, type) else copy.deepcopy(self.model),
-            "input_shape": self._format.input_shape,
-            "latent_dim": self.n_components,
-            "likelihood": copy.deepcopy(likelihood),
-            "network": self.network,
-            "hidden_layer_sizes": None if sizes is None else tuple(int(s) for s in sizes),
-            "activation": self.activation,
-            "encoder": copy.deepcopy(self.encoder),
-            "decoder": copy.deepcopy(self.decoder),
-            "n_classes": len(self.classes_) if self._conditional else None,
-            "params": {
-                key: value.item() if isinstance(value, np.generic) else value
-                for key, value in (self.model_params or {}).items()
-            },
-        }
-
-    def _model_class(self) -> type:
-        if isinstance(self.model, str):
-            return MODELS[self.model]
-        return self.model if isinstance(self.model, type) else type(self.model)
 
     def _build_model(self, spec: dict, seed: int, sample: torch.Tensor | None = None):
         """Build the module of a spec on the CPU, and keep the spec for dumps."""
@@ -726,116 +587,18 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         """Return a batch of a stream as the model takes it."""
         return self._to_data(self._read(rows), y, torch.device("cpu"))
 
-    def _training_config(self, n_epochs: int | None) -> TrainingConfig:
-        once = n_epochs is not None  # a pass of partial_fit
-        return TrainingConfig(
-            n_epochs=n_epochs or self.max_epochs,
-            batch_size=self.batch_size,
-            optimizer="adamw",
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            betas=(0.9, 0.999),
-            schedule="constant" if once else self.learning_rate_schedule,
-            warmup_steps=0 if once else 50,
-            warmup_share=0.1,
-            beta_warmup_share=0.0 if once else self.beta_warmup,
-            average_decay=None if once else self.weight_averaging,
-            max_grad_norm=self.max_grad_norm,
-            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
-            tol=self.tol,
-            precision=self.precision,
-            compile=self.compile,
-        )
-
-    def _moments(self) -> list[list[torch.Tensor]] | None:
-        """Return where the optimizer of the last call of ``partial_fit`` stood."""
-        state = getattr(self, "_optimizer_state", None)
-        return state and [[torch.tensor(array) for array in player] for player in state]
-
-    def _settle(self, model, data, seed: int, n_rows: int, whole: bool) -> None:
-        """Let the model take stock of the rows with its final weights.
-
-        If they are the ``whole`` data, the scale of the likelihood becomes theirs, and is no longer
-        an average over the last batches.
-        """
-        model.eval()
-        rows = self._some_rows(data, seed)
-        with torch.no_grad(), isolated_torch_seed(seed, rows[0].device):
-            model.finalize(rows[0])
-            likelihood = getattr(model, "likelihood", None)
-            if likelihood is None or not whole:
-                return
-            likelihood.forget_scale()
-            likelihood.train()
-            # In parts of one size, as each counts the same.
-            n_parts = -(-len(rows[0]) // CHUNK_ROWS)
-            for batch in zip(*(tensor.tensor_split(n_parts) for tensor in rows), strict=True):
-                model.training_loss(batch, StepContext(n_rows=n_rows))
-            likelihood.eval()
-
-    def _some_rows(self, data: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
-        """Return rows from all over the data, which may be sorted."""
-        device = data[0].device
-        generator = torch.Generator(device).manual_seed(seed)
-        order = torch.randperm(len(data[0]), generator=generator, device=device)[:MAX_SAMPLER_ROWS]
-        return tuple(tensor[order] for tensor in data)
-
-    def _fit_sampler(self, model, data: tuple[torch.Tensor, ...], seed: int):
-        """Fit the density of the latents."""
-        sampler = choose_sampler(self.sampler, model, SAMPLERS)
-        if "random_state" in sampler.get_params() and sampler.random_state is None:
-            sampler.set_params(random_state=seed)
-        (x, *_) = self._some_rows(data, seed)
-        with torch.no_grad(), isolated_torch_seed(seed, x.device):
-            Z = torch.cat([model.draw_latents(part) for part in x.split(CHUNK_ROWS)])
-        Z = Z.cpu().numpy()
-        if "model" in inspect.signature(sampler.fit).parameters:
-            return sampler.fit(Z, model=model)
-        return sampler.fit(Z)
-
-    def _double_model(self):
-        """Copy the model in float64: a row's result then does not depend on its batch."""
-        model = copy.deepcopy(self.model_)
-        return model.cpu().double() if self.model_device.type == "mps" else model.double()
-
     @property
     def model_device(self) -> torch.device:
         """Device of the fitted model."""
         return next(self.model_.parameters()).device
 
-    def _over_rows(self, rows: np.ndarray, model, function, chunk: int = CHUNK_ROWS) -> np.ndarray:
-        """Apply a function of a float64 batch to all rows."""
-        device = next(model.parameters()).device
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(rows), chunk):
-                x = self._format.to_tensor(rows[start : start + chunk], torch.float64).to(device)
-                parts.append(function(x).cpu().numpy())
-        return np.concatenate(parts)
-
     def _decode(self, Z: np.ndarray, y, model, noise_seed: int | None = None) -> np.ndarray:
         """Return rows for latents, flat and in the units of the data."""
-        parameter = next(model.parameters())
         codes = None
-        if y is not None and self._conditional:
-            codes = self._labels.to_codes(y, len(Z)).to(parameter.device)
-        elif y is not None:
-            raise ValueError(f"y was given, but model={self.model!r} does not decode by labels.")
-        out = np.empty((len(Z), self.n_features_in_), self._format.dtype)
-        with torch.no_grad(), isolated_torch_seed(noise_seed or 0, parameter.device):
-            for start in range(0, len(Z), CHUNK_ROWS):
-                part = slice(start, start + CHUNK_ROWS)
-                z = torch.from_numpy(np.ascontiguousarray(Z[part])).to(parameter)
-                labels = () if codes is None else (codes[part],)
-                decode = model.decode_mean if noise_seed is None else model.decode_draw
-                self._format.to_rows(decode(z, *labels), out[part])
-        return out
-
-
-def check_at_least(name: str, value, minimum: int) -> int:
-    """Return a whole number, or raise ValueError for what is none or is too small."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(
-            f"{name}={value!r} was asked for, expected a whole number from {minimum} up."
-        )
-    return int(value)
+        if y is not None:
+            if not self._conditional:
+                raise ValueError(
+                    f"y was given, but model={self.model!r} does not decode by labels."
+                )
+            codes = self._labels.to_codes(y, len(Z))
+        return decode(Z, codes, self._format, model, noise_seed)

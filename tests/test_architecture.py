@@ -41,8 +41,8 @@ FLOORS = {
     "streams": 2,
     "tabular": 2,
     # what the doors share
-    "_assembly": 3,
     "_clustering": 3,
+    "_embedding": 3,
     "_estimator": 3,
     "_synthesis": 3,
     "config": 3,

@@ -512,6 +512,25 @@ class TestGrowing:
             embedder.set_params(model="vae", sampler="auto")
             np.testing.assert_array_equal(embedder.transform(X), Z)
 
+    @pytest.mark.parametrize("goes_on", [False, True])
+    def test_a_fit_that_fails_late_leaves_the_one_before(self, goes_on, digits):
+        def fail(log):
+            raise RuntimeError("at the end of an epoch")
+
+        X, y = digits
+        embedder = small(model="conditional", warm_start=goes_on).fit(X, y)
+        before, Z = dict(vars(embedder)), embedder.transform(X)
+        rows = embedder.sample(3, random_state=0)
+        embedder.set_params(callbacks=[fail])
+        with pytest.raises(RuntimeError, match="end of an epoch"):
+            embedder.fit(X[:99], y[:99])
+        embedder.set_params(callbacks=None)
+        assert {name for name in before if vars(embedder)[name] is not before[name]} <= {
+            "callbacks"
+        }
+        np.testing.assert_array_equal(embedder.transform(X), Z)
+        np.testing.assert_array_equal(embedder.sample(3, random_state=0), rows)
+
     def test_early_stopping_restores_the_best(self, digits):
         embedder = VAEEmbedder(
             20,

@@ -1,4 +1,4 @@
-"""Whether an image says more than that neighbouring patches look alike."""
+"""How far spatial autocorrelation reaches: an image is joined where it reaches as far as domains do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From parameters and rows to a torch module for ``VAEEmbedder``."""
+"""From the parameters of ``VAEEmbedder`` and rows to a torch module and its training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import copy
 import numpy as np
 import torch
 
+from skvae._embedding.checks import model_class
 from skvae.models import LIKELIHOODS, make_model
+from skvae.models.zoo import is_conditional, learns_from_labels
+from skvae.rows import Labels, RowFormat
+from skvae.streams import RowStream
+from skvae.training import TrainingConfig
 
 # Columns of one unit, such as pixels or principal components, spread no more than this many times
 # as much as the median one.
@@ -52,6 +57,100 @@ def choose_scale(scale: str | None, likelihood, variance: np.ndarray, image: boo
     if scale is not None and likelihood == "bernoulli":
         raise ValueError(f"scale={scale!r} takes data out of [0, 1]: take scale='auto'.")
     return scale
+
+
+def plan_model(
+    params, row_format: RowFormat, rows: np.ndarray, y, stream: RowStream | None, classes
+) -> tuple[dict, Labels | None]:
+    """Decide what depends on the data: scaling, likelihood and labels.
+
+    Parameters
+    ----------
+    params : VAEEmbedder
+        Read and not changed.
+    row_format : RowFormat
+        Of the rows; it gets their centre and scale.
+    rows : ndarray of shape (n_rows, n_features)
+        The rows, or those kept of a stream.
+    y : array-like of shape (n_rows,) or None
+        Their labels.
+    stream : RowStream or None
+        Where the rows are from, with the moments and the labels of all.
+    classes : array-like of shape (n_classes,) or None
+        All labels there will be, where ``y`` may hold some only.
+
+    Returns
+    -------
+    spec : dict
+        What ``assemble`` builds a module from. Modules among the parameters are copied.
+    labels : Labels or None
+        None counted yet but those of a stream; None where the model does not learn from them.
+
+    Raises
+    ------
+    ValueError
+        The model needs labels and there are none, or the likelihood does not bear the scale.
+    """
+    likelihood = choose_likelihood(params.likelihood, rows)
+    if stream is None:
+        mean, variance = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64)
+    else:
+        mean, variance = stream.mean, stream.variance
+    image = len(row_format.input_shape) == 3
+    row_format.set_scale(mean, variance, choose_scale(params.scale, likelihood, variance, image))
+    kind = model_class(params.model)
+    conditional, labels = is_conditional(kind), None
+    if conditional and y is None:
+        raise ValueError(f"model={params.model!r} needs labels: fit(X, y).")
+    if y is not None and learns_from_labels(kind):
+        if stream is not None:
+            labels = Labels(stream.classes, stream.counts)
+        else:
+            labels = Labels(np.unique(np.asarray(y if classes is None else classes)))
+    sizes = params.hidden_layer_sizes
+    spec = {
+        "model": params.model if isinstance(params.model, type) else copy.deepcopy(params.model),
+        "input_shape": row_format.input_shape,
+        "latent_dim": params.n_components,
+        "likelihood": copy.deepcopy(likelihood),
+        "network": params.network,
+        "hidden_layer_sizes": None if sizes is None else tuple(int(s) for s in sizes),
+        "activation": params.activation,
+        "encoder": copy.deepcopy(params.encoder),
+        "decoder": copy.deepcopy(params.decoder),
+        "n_classes": len(labels.classes) if conditional else None,
+        "params": {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in (params.model_params or {}).items()
+        },
+    }
+    return spec, labels
+
+
+def training_config(params, n_epochs: int | None) -> TrainingConfig:
+    """Return how a fit trains, or the ``n_epochs`` of a call of ``partial_fit``.
+
+    ``params`` is the estimator, read and not changed.
+    """
+    once = n_epochs is not None
+    return TrainingConfig(
+        n_epochs=n_epochs or params.max_epochs,
+        batch_size=params.batch_size,
+        optimizer="adamw",
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        betas=(0.9, 0.999),
+        schedule="constant" if once else params.learning_rate_schedule,
+        warmup_steps=0 if once else 50,
+        warmup_share=0.1,
+        beta_warmup_share=0.0 if once else params.beta_warmup,
+        average_decay=None if once else params.weight_averaging,
+        max_grad_norm=params.max_grad_norm,
+        n_iter_no_change=params.n_iter_no_change if params.early_stopping else None,
+        tol=params.tol,
+        precision=params.precision,
+        compile=params.compile,
+    )
 
 
 def assemble(spec: dict, sample: torch.Tensor) -> torch.nn.Module:

@@ -1,0 +1,1 @@
+"""What ``VAEEmbedder`` does beyond its fit and its samples, a file each."""
