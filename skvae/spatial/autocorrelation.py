@@ -1,4 +1,4 @@
-"""How far spatial autocorrelation reaches: an image is joined where it reaches as far as domains do."""
+"""How far autocorrelation reaches: an image is joined where it does so as far as the expression."""
 
 from __future__ import annotations
 
