@@ -15,7 +15,6 @@ from skvae._random import private_random_state
 from skvae.models.code_prior import CodePrior
 from skvae.models.quantized import QuantizedAE
 from skvae.samplers.neural import NeuralSampler
-from skvae.training.seeding import isolated_torch_seed
 
 
 class CodesSampler(NeuralSampler):
@@ -108,16 +107,9 @@ class CodesSampler(NeuralSampler):
         """
         self._validate_params()
         if not isinstance(model, QuantizedAE):
-            found = "no model" if model is None else f"a {type(model).__name__}"
-            raise ValueError(
-                f"CodesSampler got {found}, expected a VQVAE or an HRQVAE, whose codes it draws: "
-                "fit(Z, model=model). For other models take their default_sampler."
-            )
+            raise self._wrong_model(model, "a VQVAE or an HRQVAE, whose codes it draws")
         Z = check_array(Z, dtype=np.float64)
-        if Z.shape[1] != model.latent_dim:
-            raise ValueError(
-                f"Z has {Z.shape[1]} features, expected the model's latent_dim={model.latent_dim}."
-            )
+        self._check_size(Z.shape[1], model.latent_dim)
         with torch.no_grad():
             vectors = model.code_vectors()
             codes = model.quantize(torch.from_numpy(Z).to(vectors)).cpu()
@@ -128,19 +120,14 @@ class CodesSampler(NeuralSampler):
         self.code_vectors_ = vectors.float().cpu().numpy()
         self.counts_ = np.stack([np.bincount(c, minlength=model.n_codes) for c in codes.numpy().T])
         rng = private_random_state(self.random_state)
-        generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
-        with isolated_torch_seed(rng.randint(2**31 - 1)):
-            network = self._make_network(self.n_features_in_)
-        if len(codes) > 1:
-            self._train(network, codes, generator)
-        self.weights_ = {key: value.numpy() for key, value in network.state_dict().items()}
+        self._fit_network(codes, rng, learnable=len(codes) > 1)
         return self
 
     def _make_network(self, latent_dim: int) -> CodePrior:
         vectors, counts = torch.tensor(self.code_vectors_), torch.tensor(self.counts_)
         return CodePrior(vectors, counts, self.n_hidden)
 
-    def _draw(self, network: CodePrior, n_samples: int) -> Tensor:
+    def _draw_standard(self, network: CodePrior, n_samples: int) -> Tensor:
         codes = network.sample(n_samples).numpy()
         vectors = self.code_vectors_[np.arange(codes.shape[1]), codes]
         return torch.from_numpy(vectors.sum(axis=1))

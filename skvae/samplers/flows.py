@@ -78,7 +78,7 @@ class FlowSampler(NeuralSampler):
         )
         return _Flow(zuko.lazy.Flow(self._transforms(zuko, latent_dim), base))
 
-    def _draw(self, network: Any, n_samples: int) -> Tensor:
+    def _draw_standard(self, network: Any, n_samples: int) -> Tensor:
         return network.flow().sample((n_samples,))
 
 

@@ -7,20 +7,20 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
 from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 from skvae.samplers.scaling import standardize
 
 # The mixture is settled by this many latents; more only cost time.
 MAX_FIT_ROWS = 10_000
 
 
-class GaussianMixtureSampler(BaseEstimator):
+class GaussianMixtureSampler(LatentSampler):
     """Draw latents from a mixture of Gaussians with full covariances.
 
     Worth its seconds where the posteriors together are far from N(0, I): a large ``free_nats`` or
@@ -99,14 +99,9 @@ class GaussianMixtureSampler(BaseEstimator):
             self.mixture_.fit(standard)
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
         if n_samples == 0:
             return np.empty((0, self.n_features_in_), np.float32)
-        rng = private_random_state(random_state)
         self.mixture_.random_state = rng.randint(2**31 - 1)
         standard, _ = self.mixture_.sample(n_samples)
         # scikit-learn returns the draws sorted by component.

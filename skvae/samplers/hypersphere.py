@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
-from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 
 # Latents in float32, normalised by someone else.
 TOLERANCE = 1e-3
 
 
-class HypersphereSampler(BaseEstimator):
+class HypersphereSampler(LatentSampler):
     """Draw latents uniformly from the unit sphere.
 
     Attributes
@@ -56,12 +55,8 @@ class HypersphereSampler(BaseEstimator):
         self.n_features_in_ = Z.shape[1]
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
-        rng = np.random.default_rng(private_random_state(random_state).randint(2**31 - 1))
-        Z = rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        generator = np.random.default_rng(rng.randint(2**31 - 1))
+        Z = generator.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
         Z /= np.sqrt(np.einsum("ij,ij->i", Z, Z))[:, None]  # faster than norm along a short axis
         return Z

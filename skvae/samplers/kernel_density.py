@@ -6,14 +6,13 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
-from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 
 
-class KernelDensitySampler(BaseEstimator):
+class KernelDensitySampler(LatentSampler):
     """Draw one of the latents at random, and move it a little.
 
     The noise has the covariance of the latents times the square of the bandwidth. Each latent is
@@ -88,14 +87,10 @@ class KernelDensitySampler(BaseEstimator):
         self.factor_ = (np.sqrt(values.clip(min=0))[:, None] * vectors.T).astype(np.float32)
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
-        rng = np.random.default_rng(private_random_state(random_state).randint(2**31 - 1))
-        chosen = self.latents_[rng.integers(len(self.latents_), size=n_samples)]
-        noise = rng.standard_normal(chosen.shape, dtype=np.float32) @ self.factor_
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        generator = np.random.default_rng(rng.randint(2**31 - 1))
+        chosen = self.latents_[generator.integers(len(self.latents_), size=n_samples)]
+        noise = generator.standard_normal(chosen.shape, dtype=np.float32) @ self.factor_
         h = self.bandwidth_
         shrinkage = np.float32(np.sqrt(1 - h * h))
         return self.mean_ + shrinkage * chosen + np.float32(h) * noise

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 from torch import Tensor
 
-from skvae._random import private_random_state
 from skvae.models.riemannian import RHVAE, KernelMetric
+from skvae.samplers.base import LatentSampler
 
 # Chains that run at a time: their kernels stay in the cache.
 CHUNK_CHAINS = 2048
@@ -27,7 +26,7 @@ JITTER = 0.5
 REACH = 2.0
 
 
-class ManifoldSampler(BaseEstimator):
+class ManifoldSampler(LatentSampler):
     """Draw latents where the metric of an ``RHVAE`` says that there are data.
 
     The density is proportional to sqrt(det G^-1(z)), the volume of the inverse metric (Chadebec et
@@ -100,19 +99,12 @@ class ManifoldSampler(BaseEstimator):
             The model has no metric, or none yet, or its latents are not of the size of Z.
         """
         if not isinstance(model, RHVAE):
-            found = "None" if model is None else type(model).__name__
-            raise ValueError(
-                f"model={found} has no Riemannian metric, expected a trained RHVAE: "
-                "fit(Z, model=model). For other models take another sampler."
-            )
+            raise self._wrong_model(model, "a trained RHVAE, by whose metric it draws")
         for name in ("n_steps", "n_leapfrog"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected 1 or more.")
         n_features = check_array(Z).shape[1]
-        if n_features != model.latent_dim:
-            raise ValueError(
-                f"Z has {n_features} columns, but the model's latents have {model.latent_dim}."
-            )
+        self._check_size(n_features, model.latent_dim)
         factors = model.factors.detach().cpu().float()
         used = factors.flatten(1).any(1)
         if not used.any():
@@ -127,13 +119,8 @@ class ManifoldSampler(BaseEstimator):
         self._find_step_size()
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
-        seed = private_random_state(random_state).randint(2**31 - 1)
-        generator = torch.Generator().manual_seed(seed)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         draws = torch.empty(n_samples, self.n_features_in_)
         for chunk in draws.split(CHUNK_CHAINS):
             chains = _Chains(self._metric(), len(chunk), generator)

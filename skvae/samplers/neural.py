@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 from torch import Tensor, nn
 
 from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 from skvae.samplers.scaling import standardize
 from skvae.training import TrainingConfig, steps_per_epoch, train
 from skvae.training.seeding import isolated_torch_seed
@@ -25,7 +25,7 @@ HELD_OUT = 0.1
 CHUNK = 10_000
 
 
-class NeuralSampler(BaseEstimator, ABC):
+class NeuralSampler(LatentSampler):
     """Base of samplers that train a network on the latents.
 
     The latents are standardised. A tenth of them is held out; the weights that come out are those
@@ -75,7 +75,7 @@ class NeuralSampler(BaseEstimator, ABC):
         """Return the network for standardised latents, each of its weights in its final shape."""
 
     @abstractmethod
-    def _draw(self, network: Any, n_samples: int) -> Tensor:
+    def _draw_standard(self, network: Any, n_samples: int) -> Tensor:
         """Draw standardised latents, of shape (n_samples, latent_dim)."""
 
     def fit(self, Z: np.ndarray, y: None = None) -> NeuralSampler:
@@ -97,14 +97,19 @@ class NeuralSampler(BaseEstimator, ABC):
         still = self.scale_ == 0
         standard[:, still] = rng.standard_normal((len(Z), still.sum()))
         self.limits_ = np.stack([standard.min(axis=0) - 1, standard.max(axis=0) + 1])
+        rows = torch.from_numpy(standard).float()
+        self._fit_network(rows, rng, learnable=bool(self.scale_.any()))
+        return self
+
+    def _fit_network(self, rows: Tensor, rng: np.random.RandomState, *, learnable: bool) -> None:
+        """Make the network, train it if there is anything to learn, and keep its weights."""
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         with isolated_torch_seed(rng.randint(2**31 - 1)):
-            network = self._make_network(Z.shape[1])
+            network = self._make_network(self.n_features_in_)
         self.n_steps_ = 0
-        if self.scale_.any():
-            self._train(network, torch.from_numpy(standard).float(), generator)
+        if learnable:
+            self._train(network, rows, generator)
         self.weights_ = {key: value.numpy() for key, value in network.state_dict().items()}
-        return self
 
     def _train(self, network: nn.Module, Z: Tensor, generator: torch.Generator) -> None:
         n_held_out = max(1, round(HELD_OUT * len(Z)))
@@ -123,18 +128,13 @@ class NeuralSampler(BaseEstimator, ABC):
         result = train(network, (rest,), config, generator=generator, validation_data=(held_out,))
         self.n_steps_ = result.n_steps
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
         drawn = np.empty((n_samples, self.n_features_in_), np.float32)
-        seed = private_random_state(random_state).randint(2**31 - 1)
-        with isolated_torch_seed(seed), torch.no_grad():
+        with isolated_torch_seed(rng.randint(2**31 - 1)), torch.no_grad():
             network = self._rebuild()
             for start in range(0, n_samples, CHUNK):
                 rows = drawn[start : start + CHUNK]
-                standard = self._draw(network, len(rows)).numpy().clip(*self.limits_)
+                standard = self._draw_standard(network, len(rows)).numpy().clip(*self.limits_)
                 rows[:] = standard * self.scale_ + self.mean_
         return drawn
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
-from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 
 
-class NormalSampler(BaseEstimator):
+class NormalSampler(LatentSampler):
     """Draw latents from N(0, I).
 
     Attributes
@@ -38,11 +37,6 @@ class NormalSampler(BaseEstimator):
         self.n_features_in_ = check_array(Z).shape[1]
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
-        seed = private_random_state(random_state).randint(2**31 - 1)
-        rng = np.random.default_rng(seed)
-        return rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        generator = np.random.default_rng(rng.randint(2**31 - 1))
+        return generator.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)

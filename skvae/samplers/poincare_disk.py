@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
-from skvae._random import private_random_state
 from skvae.models.hyperbolic import PoincareBall
 from skvae.models.poincare import DISTRIBUTIONS
+from skvae.samplers.base import LatentSampler
 from skvae.training.seeding import isolated_torch_seed
 
 
-class PoincareDiskSampler(BaseEstimator):
+class PoincareDiskSampler(LatentSampler):
     """Draw latents from the prior of a ``PoincareVAE`` [1]_, points of the Poincare ball.
 
     Attributes
@@ -66,29 +65,17 @@ class PoincareDiskSampler(BaseEstimator):
             The model is missing, has no such prior, or has latents of another size.
         """
         if not hasattr(model, "curvature"):
-            found = "no model" if model is None else f"a {type(model).__name__}"
-            raise ValueError(
-                f"PoincareDiskSampler got {found}, expected a PoincareVAE, whose prior it draws "
-                "from: fit(Z, model=model). For other models take their default_sampler."
-            )
+            raise self._wrong_model(model, "a PoincareVAE, whose prior it draws from")
         n_features = check_array(Z).shape[1]
-        if model.latent_dim != n_features:
-            raise ValueError(
-                f"Z has {n_features} features, expected the model's latent_dim={model.latent_dim}."
-            )
+        self._check_size(n_features, model.latent_dim)
         self.n_features_in_ = n_features
         self.prior_ = str(model.prior)
         self.scale_ = float(model.prior_scale)
         self.curvature_ = float(model.curvature)
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
         origin, scale = torch.zeros(self.n_features_in_), torch.full((1,), self.scale_)
         prior = DISTRIBUTIONS[self.prior_](origin, scale, PoincareBall(self.curvature_))
-        seed = private_random_state(random_state).randint(2**31 - 1)
-        with isolated_torch_seed(seed), torch.no_grad():
+        with isolated_torch_seed(rng.randint(2**31 - 1)), torch.no_grad():
             return prior.rsample((n_samples,)).numpy()

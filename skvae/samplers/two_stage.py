@@ -91,5 +91,5 @@ class TwoStageSampler(NeuralSampler):
         network.build(torch.zeros(1, latent_dim))
         return network
 
-    def _draw(self, network: Any, n_samples: int) -> Tensor:
+    def _draw_standard(self, network: Any, n_samples: int) -> Tensor:
         return network.decode_draw(torch.randn(n_samples, self.n_features_in_))

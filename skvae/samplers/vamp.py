@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
-from skvae._random import private_random_state
+from skvae.samplers.base import LatentSampler
 
 
-class VampSampler(BaseEstimator):
+class VampSampler(LatentSampler):
     """Draw latents from the prior of a ``VAMP``.
 
     Attributes
@@ -58,29 +57,18 @@ class VampSampler(BaseEstimator):
             The model is missing, has no such prior, or has latents of another size.
         """
         if not hasattr(model, "prior_components"):
-            found = "no model" if model is None else f"a {type(model).__name__}"
-            raise ValueError(
-                f"VampSampler got {found}, expected a VAMP, whose prior it draws from: "
-                "fit(Z, model=model). For other models take their default_sampler."
-            )
+            raise self._wrong_model(model, "a VAMP, whose prior it draws from")
         n_features = check_array(Z).shape[1]
         with torch.no_grad():
             mu, log_var = (part.float().cpu() for part in model.prior_components())
-        if mu.shape[1] != n_features:
-            raise ValueError(
-                f"Z has {n_features} features, expected the model's latent_dim={mu.shape[1]}."
-            )
+        self._check_size(n_features, mu.shape[1])
         self.n_features_in_ = n_features
         self.means_ = mu.numpy()
         self.scales_ = torch.exp(0.5 * log_var).numpy()
         return self
 
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Draw latents, float32 of shape (n_samples, latent_dim)."""
-        check_is_fitted(self)
-        rng = np.random.default_rng(private_random_state(random_state).randint(2**31 - 1))
-        component = rng.integers(len(self.means_), size=n_samples)
-        noise = rng.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
+    def _draw(self, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        generator = np.random.default_rng(rng.randint(2**31 - 1))
+        component = generator.integers(len(self.means_), size=n_samples)
+        noise = generator.standard_normal((n_samples, self.n_features_in_), dtype=np.float32)
         return self.means_[component] + self.scales_[component] * noise
