@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types docs clean
+.PHONY: help demo test test-all lint format types docs bench bench-quick bench-peers bench-report clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ $(VENV)/doc: $(VENV)/plot
 	$(PIP) --group doc
 	@touch $@
 
+# What the benchmark runs itself; the peers have environments of their own.
+$(VENV)/bench: $(VENV)/base
+	$(PIP) --editable ".[plot,spatial]" pyarrow xgboost
+	@touch $@
+
 demo: $(VENV)/plot  ## fit the Adult table, write a synthetic one, its scores and pictures to demo/
 	$(BIN)/python examples/adult_demo.py
 
@@ -67,6 +72,19 @@ types: $(VENV)/plot $(VENV)/lint  ## check the types of the torch core
 
 docs: $(VENV)/doc  ## build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Data sets are in the folder $SKVAE_DATA; what is not there is left out.
+bench: $(VENV)/bench  ## measure everything that is not measured yet, write tables and figures
+	$(BIN)/python benchmarks/run.py all
+
+bench-quick: $(VENV)/bench  ## measure a small slice of everything, in benchmarks/work/quick
+	$(BIN)/python benchmarks/run.py all --quick
+
+bench-peers: $(VENV)/bench  ## make the peers' environments in benchmarks/work/peers
+	$(BIN)/python benchmarks/run.py peers
+
+bench-report: $(VENV)/bench  ## write tables, figures and the README's numbers from the results
+	$(BIN)/python benchmarks/run.py report
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist demo docs/_build docs/generated *.egg-info .coverage \

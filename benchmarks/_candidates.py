@@ -48,7 +48,7 @@ def matrix_products_cpu(layers, batch_size, backward, repeats=100):
 
 
 def ctgan_tvae(spec, train):
-    """CTGAN's TVAE as it ships; only the number of epochs may differ from its defaults."""
+    """CTGAN's TVAE as it ships."""
     from ctgan.synthesizers import tvae
 
     epoch_cpu = []
@@ -63,7 +63,7 @@ def ctgan_tvae(spec, train):
             start = now
 
     tvae.tqdm = clocked
-    model = tvae.TVAE(**{"epochs": spec["ctgan_epochs"], **spec["params"]})
+    model = tvae.TVAE(**spec["params"])
     model.set_random_state(spec["seed"])
 
     def describe():
@@ -160,12 +160,10 @@ def skvae_tvae(spec, train):
     model = TVAESynthesizer.from_preset(spec["preset"], random_state=spec["seed"], **spec["params"])
 
     def describe():
-        facts = {"epochs": getattr(model, "n_iter_", None)}
-        try:
-            from training_overhead import matrix_product_floor
-        except ImportError:
-            return facts
-        return {**facts, "matrix_products": matrix_product_floor(model, train, spec["n_many"])}
+        from _steps import matrix_product_floor
+
+        products = matrix_product_floor(model, train, spec["n_many"])
+        return {"epochs": model.n_iter_, "matrix_products": products}
 
     return Candidate(lambda: model.fit(train), model.sample, describe)
 

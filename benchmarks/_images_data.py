@@ -10,8 +10,6 @@ N_TEST = 5000
 
 def mnist(folder):
     """Return the train and test images of MNIST, uint8 of shape (n_images, 784)."""
-    if folder is None:
-        raise SystemExit("say --mnist, the folder of MNIST's idx.gz files, or set SKVAE_MNIST")
     return tuple(
         _idx(Path(folder) / f"{part}-images-idx3-ubyte.gz").reshape(-1, 784)
         for part in ("train", "t10k")

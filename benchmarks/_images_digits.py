@@ -8,15 +8,16 @@ N_COMPONENTS = 10
 N_EPOCHS = 20
 
 
-def run(results, arguments, pythae):
+def run(results, arguments, peers):
     """Fit and score each model and seed, and what they are compared to."""
     from skvae.models import MODELS
 
     rows, labels = _images_data.digits()
     if results.misses("digits|pca|0"):
         results.put("digits|pca|0", pca(rows, labels))
-    if pythae is not None and results.misses("digits|pythae-vae|0"):
-        results.put("digits|pythae-vae|0", of_pythae(rows, labels, arguments, pythae))
+    for name, peer in peers.items():
+        if results.misses(f"digits|{name}-vae|0"):
+            results.put(f"digits|{name}-vae|0", of_peer(rows, labels, arguments, peer))
     for model in arguments.models or MODELS:
         for seed in arguments.seeds:
             key = f"digits|{model}|{seed}"
@@ -62,24 +63,27 @@ def pca(rows, labels):
     }
 
 
-def of_pythae(rows, labels, arguments, pythae):
-    """Score pythae's VAE, as many epochs at the same batch size and learning rate."""
+def of_peer(rows, labels, arguments, peer):
+    """Score a peer's VAE, as many epochs at the same batch size and learning rate.
+
+    Where its embedding is not the mean of the posterior, both are scored.
+    """
     from skvae import VAEEmbedder
 
-    path, out = arguments.work_dir / "digits.npy", arguments.work_dir / "digits_pythae.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, out = arguments.work / "digits.npy", arguments.work / f"digits_{peer.name}.npz"
     np.save(path, rows)
     ours = VAEEmbedder()
     settings = {"batch_size": ours.batch_size, "learning_rate": ours.learning_rate}
-    fit = pythae.ask("train", data=str(path), model="vae", n_epochs=N_EPOCHS, **settings)
-    pythae.ask("embed", out=str(out))
+    fit = peer.ask("train", data=str(path), model="vae", n_epochs=N_EPOCHS, **settings)
+    peer.ask("embed", out=str(out))
     with np.load(out) as found:
+        embedded = found["embedded"] if "embedded" in found else found["means"]
         return {
-            "knn": knn_accuracy(found["embedded"], labels),
+            "knn": knn_accuracy(embedded, labels),
             "knn_of_means": knn_accuracy(found["means"], labels),
             "mse": squared_error(rows, found["reconstructed"].reshape(rows.shape)),
             "fit_cpu_s": fit["cpu_s"],
-            "versions_of_pythae": pythae.versions,
+            "versions": peer.versions,
         }
 
 

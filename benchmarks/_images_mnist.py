@@ -42,9 +42,8 @@ MODELS = {
 def run(name, results, arguments):
     """Fit one model, unless its file is in the work directory, and score the test images."""
     train, test = _images_data.binarised_mnist(arguments.mnist)
-    path = arguments.work_dir / f"mnist_{name}.pickle"
+    path = arguments.work / f"mnist_{name}.pickle"
     if not path.exists() or arguments.force:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(fit(MODELS[name], train)))
     embedder, record = pickle.loads(path.read_bytes())
     nll, record["score_cpu_s"], record["score_wall_s"] = _worker.timed(scores, embedder, test)

@@ -1,4 +1,4 @@
-"""Seconds of an epoch: ``VAEEmbedder``, the bare torch loop of the same maths, and pythae."""
+"""Seconds of an epoch: ``VAEEmbedder``, the bare torch loop of the same maths, peers."""
 
 import math
 import os
@@ -22,23 +22,23 @@ def data(name, arguments):
     return (_images_data.mnist(arguments.mnist)[0][:10_000] / 255).astype("float32")
 
 
-def run(results, arguments, pythae):
+def run(results, arguments, peers):
     """Time the methods in turn on each data set and batch size."""
-    for name in N_EPOCHS:
+    for name in arguments.sets:
         for batch_size in BATCH_SIZES:
             key = f"overhead|{name}|{batch_size}"
             if not results.misses(key):
                 continue
             rows = data(name, arguments)
             load = os.getloadavg()[0]
-            seconds = rounds(rows, name, batch_size, arguments, pythae)
+            seconds = rounds(rows, name, batch_size, arguments, peers)
             record = {"n_rows": len(rows), "batch_size": batch_size, "n_epochs": N_EPOCHS[name]}
             record["load_average"] = [load, os.getloadavg()[0]]
-            record["versions_of_pythae"] = pythae.versions if pythae else None
+            record["versions"] = {k: v for peer in peers.values() for k, v in peer.versions.items()}
             results.put(key, {**record, "cpu_s_per_epoch": seconds})
 
 
-def rounds(rows, name, batch_size, arguments, pythae):
+def rounds(rows, name, batch_size, arguments, peers):
     """Return CPU seconds of an epoch, a list of one a round for each method."""
     n_epochs = N_EPOCHS[name]
     methods = {
@@ -46,15 +46,17 @@ def rounds(rows, name, batch_size, arguments, pythae):
         "bare_fused": lambda: bare(rows, batch_size, n_epochs, fused=True),
         "skvae": lambda: skvae(rows, batch_size, n_epochs),
     }
-    if pythae is not None:
+    if peers:
         import numpy as np
 
-        path = arguments.work_dir / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = arguments.work / f"{name}.npy"
         np.save(path, rows)
         request = {"data": str(path), "model": "vae", "n_epochs": n_epochs}
         request |= {"batch_size": batch_size, "learning_rate": LEARNING_RATE}
-        methods["pythae"] = lambda: {"pythae": pythae.ask("train", **request)["cpu_s"] / n_epochs}
+    for label, peer in peers.items():
+        methods[label] = lambda label=label, peer=peer: {
+            label: peer.ask("train", **request)["cpu_s"] / n_epochs
+        }
     seconds = {}
     order = list(methods)
     for number in range(arguments.rounds + 1):

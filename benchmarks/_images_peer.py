@@ -1,120 +1,61 @@
-"""pythae, asked to train, sample and embed by ``images.py``; runs in an environment of its own.
+"""A peer that lives in a process of its own and is asked one thing at a time.
 
-Reads one JSON request a line on its standard input and answers each with one line. The process
-stays alive between requests, so that its measurements and ours can take turns.
+The process stays alive between requests, so that its measurements and ours can take turns. It reads
+one JSON request a line on its standard input and answers each with one line.
 """
 
 import json
-import logging
 import os
-import platform
+import subprocess
 import sys
 import tempfile
-from importlib import metadata
-
-import _worker
-
-_worker.limit_threads(1)
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from pythae import models, samplers  # noqa: E402
-from pythae.pipelines import TrainingPipeline  # noqa: E402
-from pythae.trainers import BaseTrainerConfig  # noqa: E402
-
-logging.disable(logging.CRITICAL)
-torch.set_num_threads(1)
-
-MODELS = {
-    "vae": (models.VAE, models.VAEConfig),
-    "vamp": (models.VAMP, models.VAMPConfig),
-    "spherical": (models.SVAE, models.SVAEConfig),
-    "poincare": (models.PoincareVAE, models.PoincareVAEConfig),
-    "rhvae": (models.RHVAE, models.RHVAEConfig),
-}
-# Sampler, and whether it is fitted.
-SAMPLERS = {
-    "normal": (samplers.NormalSampler, False),
-    "gaussian_mixture": (samplers.GaussianMixtureSampler, True),
-    "two_stage": (samplers.TwoStageVAESampler, True),
-    "maf": (samplers.MAFSampler, True),
-    "iaf": (samplers.IAFSampler, True),
-    "vamp": (samplers.VAMPSampler, False),
-    "hypersphere": (samplers.HypersphereUniformSampler, False),
-    "poincare_disk": (samplers.PoincareDiskSampler, False),
-    "rhvae_manifold": (samplers.RHVAESampler, False),
-}
+from pathlib import Path
 
 
-class Server:
-    """The requests, and the model and sampler that later ones refer to."""
+class Peer:
+    """This side of the conversation.
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.model = self.sampler = self.rows = None
+    Parameters
+    ----------
+    name : str
+        Of the script, ``_images_NAME_server.py``.
+    interpreter : str
+        Python of the environment that has the peer.
+    """
 
-    def train(self, data, model, n_epochs, batch_size, learning_rate):
-        """Train a new model with 10 latents and pythae's default networks."""
-        self.rows = np.load(data)
-        cls, make_config = MODELS[model]
-        torch.manual_seed(0)
-        self.model = cls(make_config(input_dim=self.rows.shape[1:], latent_dim=10))
-        pipeline = TrainingPipeline(
-            model=self.model, training_config=self._config(n_epochs, batch_size, learning_rate)
+    def __init__(self, name, interpreter):
+        self.name = name
+        script = Path(__file__).with_name(f"_images_{name}_server.py")
+        self.process = subprocess.Popen(
+            [interpreter, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
         )
-        _, cpu, wall = _worker.timed(pipeline, self.rows)
-        return {"cpu_s": cpu, "wall_s": wall}
+        self.versions, self.samplers = self.ask("describe").values()
 
-    def embed(self, out):
-        """Write embeddings, means of the posteriors and reconstructions of the training rows."""
-        self.model.eval()
-        x = torch.from_numpy(self.rows)
-        with torch.no_grad():
-            np.savez(
-                out,
-                embedded=self.model.embed(x).numpy(),
-                means=self.model.encoder(x).embedding.numpy(),
-                reconstructed=self.model.reconstruct(x).numpy(),
+    def ask(self, what, **arguments):
+        """Return the answer to a request, raising RuntimeError where the peer failed."""
+        self.process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(
+                f"the process of {self.name} ended: see whether its environment is whole"
             )
-        return {}
-
-    def fit_sampler(self, name, n_epochs):
-        """Fit a sampler with its defaults."""
-        cls, fitted = SAMPLERS[name]
-        self.model.eval()
-        self.sampler = cls(self.model)
-        if not fitted:
-            return {"cpu_s": 0.0}
-        config = self._config(n_epochs, 64, 1e-3)
-        _, cpu, _ = _worker.timed(lambda: self.sampler.fit(self.rows, training_config=config))
-        return {"cpu_s": cpu}
-
-    def sample(self, n_rows):
-        """Draw rows, in batches of pythae's default size."""
-        rows, cpu, wall = _worker.timed(self.sampler.sample, n_rows)
-        return {"cpu_s": cpu, "wall_s": wall, "shape": list(rows.shape)}
-
-    def describe(self):
-        """Return the versions of what runs here, and the samplers that there are."""
-        found = {name: metadata.version(name) for name in ("pythae", "torch", "numpy")}
-        versions = {"python": platform.python_version(), **found}
-        return {"versions": versions, "samplers": list(SAMPLERS)}
-
-    def _config(self, n_epochs, batch_size, learning_rate):
-        return BaseTrainerConfig(
-            output_dir=self.folder,
-            num_epochs=n_epochs,
-            per_device_train_batch_size=batch_size,
-            learning_rate=learning_rate,
-        )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
 
 
-def main():
+def serve(make_server):
     """Answer requests until the input ends; whatever else writes to standard output is kept off."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(folder)
+        server = make_server(folder)
         for line in sys.stdin:
             request = json.loads(line)
             try:
@@ -122,7 +63,3 @@ def main():
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"[:300]}
             answers.write(json.dumps(answer) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Markdown tables from the JSON file of ``images.py``."""
+"""The section of RESULTS.md on images and embeddings."""
 
-from statistics import mean, median
+from statistics import median
 
-from _report import markdown, put, spread
+from _report import by_task, load_averages, markdown, provenance, spread
 
 # As measured with pythae 0.1.2 in an earlier run: 10 latents, batch 128, learning rate 1e-3,
 # 4 epochs where no more are named: epochs, kNN of embed, kNN of the encoder's mean, MSE.
@@ -34,31 +34,23 @@ EARLIER = {
 EMPTY = "–"
 
 
-def tables(content):
-    """Return all tables as markdown."""
-    parts = [_mnist, _overhead, _sampling, _digits]
-    return "\n\n".join(text for part in parts if (text := part(content)))
+INTRODUCTION = "CPU time of one thread."
 
 
-def write(path, content):
-    """Put the tables into their section of the file at `path`."""
-    put(
-        path,
-        "images",
-        "\n\n".join(["## Images and embeddings", _provenance(content), tables(content)]),
+def section(content):
+    """Return the section as markdown."""
+    found = by_task(content)
+    parts = {"mnist": _mnist, "overhead": _overhead, "sampling": _sampling, "digits": _digits}
+    return "\n\n".join(
+        [
+            "## Images and embeddings",
+            provenance(content, INTRODUCTION, load_averages(content)),
+            *(part(found[task]) for task, part in parts.items() if task in found),
+        ]
     )
 
 
-def _of(content, task):
-    """Records of a task by the rest of their key."""
-    pairs = ((key.split("|"), record) for key, record in content.items())
-    return {tuple(rest): record for (head, *rest), record in pairs if head == task}
-
-
-def _mnist(content):
-    records = _of(content, "mnist")
-    if not records:
-        return ""
+def _mnist(records):
     any_record = next(iter(records.values()))
     rows = [
         [
@@ -95,14 +87,12 @@ def _mnist(content):
     return "\n\n".join([head, markdown(rows), "\n".join(f"- {note}" for note in notes)])
 
 
-def _overhead(content):
-    records = _of(content, "overhead")
-    if not records:
-        return ""
+def _overhead(records):
     rows = [
         [
             "data", "batch", "bare, Adam", "bare, fused Adam", "skvae", "skvae, whole fit",
-            "pythae", "skvae / bare", "skvae / fused", "pythae / bare",
+            "pythae", "pyautoencoder", "skvae / bare", "skvae / fused", "pythae / bare",
+            "pyautoencoder / bare",
         ]
     ]  # fmt: skip
     for (name, batch_size), record in sorted(
@@ -124,10 +114,11 @@ def _overhead(content):
             [
                 name,
                 batch_size,
-                *map(cell, ("bare", "bare_fused", "skvae", "skvae_fit", "pythae")),
+                *map(cell, ("bare", "bare_fused", "skvae", "skvae_fit", "pythae", "pyautoencoder")),
                 ratio("skvae", "bare"),
                 ratio("skvae", "bare_fused"),
                 ratio("pythae", "bare"),
+                ratio("pyautoencoder", "bare"),
             ]
         )
     n_rounds = {len(record["cpu_s_per_epoch"]["skvae"]) for record in records.values()}
@@ -139,10 +130,7 @@ def _overhead(content):
     return "\n\n".join(["### Seconds of an epoch", text, markdown(rows)])
 
 
-def _sampling(content):
-    records = _of(content, "sampling")
-    if not records:
-        return ""
+def _sampling(records):
     n_rounds = {len(record["cpu_s"]) for record in records.values()}
     parts = [
         "### 10,000 rows drawn and decoded",
@@ -181,14 +169,11 @@ def _sampling(content):
     return "\n\n".join(parts)
 
 
-def _digits(content):
-    records = _of(content, "digits")
-    if not records:
-        return ""
+def _digits(records):
     by_model = {}
     for (model, _), record in records.items():
         by_model.setdefault(model, []).append(record)
-    first = ("vae", "pca", "pythae-vae")
+    first = ("vae", "pca", "pythae-vae", "pyautoencoder-vae")
     rows = [
         [
             "model", "seeds", "kNN accuracy", "MSE", "fit CPU s", "pythae: epochs", "kNN of embed",
@@ -213,12 +198,12 @@ def _digits(content):
             f"The pixels themselves have an accuracy of {record['knn_of_pixels']:.3f}; the mean "
             f"image has an MSE of {record['mse_of_mean']:.4f}."
         )
-    if "pythae-vae" in by_model:
-        (record,) = by_model["pythae-vae"]
-        notes.append(
-            "pythae-vae is pythae's VAE in this run, at skvae's batch size and learning rate: its "
-            f"posteriors' means have an accuracy of {record['knn_of_means']:.3f}."
-        )
+    for peer in ("pythae", "pyautoencoder"):
+        for record in by_model.get(f"{peer}-vae", []):
+            notes.append(
+                f"{peer}-vae is {peer}'s VAE, measured here at skvae's batch size and learning "
+                f"rate: its posteriors' means have an accuracy of {record['knn_of_means']:.3f}."
+            )
     notes.append(
         "The columns on the right are from the research note, not of this run: pythae 0.1.2, batch "
         "128, learning rate 1e-3, fewer epochs for some."
@@ -233,36 +218,6 @@ def _earlier(model):
     epochs, embedded, means, error = EARLIER[model]
     shown = EMPTY if embedded is None else f"{embedded:.3f}"
     return [str(epochs), shown, f"{means:.3f}", f"{error:.4f}"]
-
-
-def _provenance(content):
-    lines = ["Measures and protocol: [README](README.md). CPU time of one thread.", ""]
-    runs = {}
-    for record in content.values():
-        run = dict(record["run"])
-        versions = dict(run.pop("versions"))
-        versions |= {
-            name: version
-            for name, version in (record.get("versions_of_pythae") or {}).items()
-            if name == "pythae"
-        }
-        key = (run["date"], run["commit"], run["command"])
-        runs.setdefault(key, (run, {}))[1].update(versions)
-    for run, versions in runs.values():
-        named = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.append(
-            f"- {run['date']}, {run['cpu']}, {run['cores']} cores, {run['system']}, "
-            f"commit {run['commit']}; {named}:\n  `{run['command']}`"
-        )
-    loads = [record["load_average"] for record in content.values() if "load_average" in record]
-    loads = [mean(load) if isinstance(load, list) else load for load in loads]
-    if loads:
-        lines.append(
-            f"- Other jobs ran on the machine: load averages of {min(loads):.0f} to "
-            f"{max(loads):.0f} while times were taken. Wall times say little, CPU times are "
-            "somewhat too long; ratios are of measurements that took turns."
-        )
-    return "\n".join(lines)
 
 
 def _least(seconds):

@@ -21,18 +21,20 @@ MODEL_OF = {
 FEWER = {"rhvae_manifold": 10}
 
 
-def run(results, arguments, pythae):
+def run(results, arguments, peers):
     """Fit and time each sampler that is there."""
     from skvae.models import MODELS
     from skvae.samplers import SAMPLERS
 
-    for name in N_EPOCHS:
+    for name in arguments.sets:
         rows = data(name, arguments)
         for sampler in SAMPLERS:
             key = f"sampling|{name}|{sampler}"
             model = MODEL_OF.get(sampler, "vae")
             if results.misses(key) and model in MODELS:
-                results.put(key, compare(rows, name, model, sampler, arguments, pythae))
+                results.put(
+                    key, compare(rows, name, model, sampler, arguments, peers.get("pythae"))
+                )
 
 
 def compare(rows, name, model, sampler, arguments, pythae):
@@ -87,8 +89,7 @@ def fit_peer(rows, name, model, sampler, arguments, pythae):
     """Let pythae fit its own; return its seconds."""
     import numpy as np
 
-    path = arguments.work_dir / f"{name}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = arguments.work / f"{name}.npy"
     np.save(path, rows)
     pythae.ask(
         "train",
@@ -99,4 +100,4 @@ def fit_peer(rows, name, model, sampler, arguments, pythae):
         learning_rate=LEARNING_RATE,
     )
     fit = pythae.ask("fit_sampler", name=sampler, n_epochs=N_EPOCHS[name])
-    return {"pythae_sampler_fit_cpu_s": fit["cpu_s"], "versions_of_pythae": pythae.versions}
+    return {"pythae_sampler_fit_cpu_s": fit["cpu_s"], "versions": pythae.versions}

@@ -1,216 +1,89 @@
-"""Markdown tables from the benchmark's JSON file."""
+"""RESULTS.md from the JSON files: its sections in order, and what they share."""
 
+import json
 from statistics import mean, stdev
 
-ORDER = (
-    "skvae",
-    "ctgan",
-    "sdv-tvae",
-    "sdv-gaussian-copula",
-    "mostlyai",
-    "arfpy",
-    "oracle",
-    "bootstrap",
-    "marginals",
+SECTIONS = ("tabular", "speed", "images", "spatial", "conditional")
+HEAD = (
+    "# Results\n\nWritten by `python benchmarks/run.py report` from the files in "
+    "[results](results); measures and protocol are in the [README](README.md)."
 )
 
-# Detection score, shape and trend as published, in the order of the paper's table.
-PUBLISHED_SOURCE = (
-    'published: means over 5 trained models in "A Sobering Look at Tabular Data Generation via '
-    'Probabilistic Circuits", arXiv:2603.23016 (2026), its tables of results at '
-    "github.com/april-tools/tabpc; not measured here. Its TVAE is about 90 times larger than "
-    "CTGAN's default. Trend there is that of the SDMetrics version it pins."
-)
-PUBLISHED = {
-    "adult": {
-        "TVAE": (0.000, 0.762, 0.666),
-        "TabSyn": (0.794, 0.992, 0.980),
-        "TabDiff": (0.841, 0.993, 0.985),
-        "TabPC": (0.855, 0.994, 0.986),
-    },
-    "default": {
-        "TVAE": (0.002, 0.913, 0.814),
-        "TabSyn": (0.402, 0.987, 0.971),
-        "TabDiff": (0.591, 0.988, 0.973),
-        "TabPC": (0.262, 0.995, 0.950),
-    },
-    "magic": {
-        "TVAE": (0.298, 0.954, 0.953),
-        "TabSyn": (0.760, 0.990, 0.992),
-        "TabDiff": (0.773, 0.992, 0.992),
-        "TabPC": (0.860, 0.990, 0.983),
-    },
-}
+
+def write(folder):
+    """Write the RESULTS.md of a folder that holds results, and return its text."""
+    notes = folder / "results" / "notes.md"
+    parts = [HEAD, *([notes.read_text().strip()] if notes.exists() else []), *sections(folder)]
+    text = "\n\n".join(parts) + "\n"
+    (folder / "RESULTS.md").write_text(text)
+    return text
 
 
-def tables(content, datasets=None):
-    """Return the quality and cost tables of the data sets as markdown."""
-    names = datasets or list(content["datasets"])
-    return "\n\n".join(
-        part for name in names if name in content["datasets"] for part in _dataset(content, name)
-    )
+def sections(folder):
+    """Return the sections that there are results for, as markdown."""
+    import _images_report
+    import _spatial_report
+    import _speed_report
+    import _tabular_report
+    import conditional
 
-
-def write(path, content):
-    """Put the tables into their section of the file at `path`."""
-    put(
-        path,
-        "tabular",
-        "\n\n".join(["## Tabular synthesizers", _provenance(content), tables(content)]),
-    )
-
-
-def put(path, section, body):
-    """Put text between the markers of a section of the file at `path`, or at its end."""
-    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-    text = path.read_text() if path.exists() else "# Results\n"
-    if begin not in text:
-        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
-    before, rest = text.split(begin, 1)
-    after = rest.split(end, 1)[1]
-    path.write_text(f"{before}{begin}\n{body}\n{end}{after}")
-
-
-def _dataset(content, name):
-    rows = {}
-    for cell in content["cells"].values():
-        if cell["dataset"] == name:
-            label = cell["method"]
-            if "epochs" in cell["settings"]:
-                label += f" ({cell['settings']['epochs']} epochs)"
-            rows.setdefault(label, []).append(cell)
-    rows = dict(sorted(rows.items(), key=lambda row: ORDER.index(row[1][0]["family"])))
-    reference = content["datasets"][name]
-    yield (
-        f"### {name}: {reference['n_train']:,} rows to learn from, "
-        f"{reference['n_holdout']:,} held out"
-    )
-    yield _quality(rows, reference, PUBLISHED.get(name, {}))
-    failures = {
-        f"{label} failed: {cell['fit']['error'][:200]}"
-        for label, cells in rows.items()
-        for cell in cells
-        if "error" in cell.get("fit", {})
+    writers = {
+        "tabular": _tabular_report,
+        "speed": _speed_report,
+        "images": _images_report,
+        "spatial": _spatial_report,
+        "conditional": conditional,
     }
-    if failures:
-        yield "\n".join(sorted(failures))
-    if any("fit" in cell for cells in rows.values() for cell in cells):
-        yield _cost(rows)
+    paths = {name: folder / "results" / f"{name}.json" for name in SECTIONS}
+    return [
+        writers[name].section(json.loads(path.read_text()))
+        for name, path in paths.items()
+        if path.exists()
+    ]
 
 
-def _quality(rows, reference, published):
-    utility = reference["utility"]
-    measure, digits = ("AUC", 4) if utility <= 1 else ("RMSE", 2)
-    real_auc = reference["auc_holdout"]
-    lines = [
-        [
-            "method", "seeds", "Shape err %", "Trend err %", "TrendF err %", "C2ST",
-            "AUC, train", f"AUC, unseen (real {real_auc['mean']:.3f})", "C2ST logistic",
-            f"TSTR {measure} (TRTR {utility:.{digits}f})", "DCR %",
-            f"copies % (holdout {100 * reference['copies']:.2f})",
-        ]
-    ]  # fmt: skip
-    for label, cells in rows.items():
-        scores = [[_flat(table) for table in cell["scores"]] for cell in cells if "scores" in cell]
-        if not scores:
-            lines.append([label, "–", *[""] * 10])
-            continue
-
-        def cell_of(name, digits, scale=1, scores=scores):
-            values = [mean(scale * t[name] for t in ts) for ts in scores if name in ts[0]]
-            return spread(values, digits)
-
-        lines.append(
-            [
-                label,
-                str(len(scores)),
-                *(cell_of(name, 2) for name in ("shape", "trend", "trend_f")),
-                *(cell_of(name, 3) for name in ("c2st", "auc_train", "auc_holdout")),
-                cell_of("c2st_logistic", 3),
-                cell_of("utility", digits),
-                cell_of("dcr", 1, 100),
-                cell_of("copies", 2, 100),
-            ]
-        )
-    for label, (c2st, shape, trend) in published.items():
-        errors = [f"{100 * (1 - score):.1f}" for score in (shape, trend)]
-        lines.append([f"{label}, published", "5", *errors, "", f"{c2st:.3f}", *[""] * 6])
-    return markdown(lines)
-
-
-def _cost(rows):
-    fits = {
-        label: [cell["fit"] for cell in cells if "error" not in cell.get("fit", {"error": ""})]
-        for label, cells in rows.items()
-    }
-    fits = {label: records for label, records in fits.items() if records}
-    peer = next((records for label, records in fits.items() if label.startswith("ctgan")), None)
-    lines = [
-        [
-            "method", "fits", "fit CPU s", "wall s", "of ctgan's CPU", "products CPU s",
-            "sample n CPU s", "100k CPU s", "of ctgan's CPU", "products CPU s", "rows / s",
-            "RSS MB before", "peak of fit", "peak",
-        ]
-    ]  # fmt: skip
-    for label, records in fits.items():
-
-        def column(name, digits, records=records):
-            values = [record[name] for record in records]
-            return spread(values, digits)
-
-        def share(name, records=records):
-            if peer is None:
-                return ""
-            return f"{mean(r[name] for r in records) / mean(r[name] for r in peer):.3f}"
-
-        def products(name, digits, records=records):
-            values = [r["matrix_products"][name] for r in records if "matrix_products" in r]
-            return spread(values, digits)
-
-        lines.append(
-            [
-                label,
-                str(len(records)),
-                column("fit_cpu_s", 1),
-                column("fit_wall_s", 1),
-                share("fit_cpu_s"),
-                products("fit_cpu_s", 1),
-                column("sample_train_cpu_s", 2),
-                column("sample_many_cpu_s", 2),
-                share("sample_many_cpu_s"),
-                products("sample_many_cpu_s", 2),
-                f"{mean(record['rows_per_s'] for record in records):,.0f}",
-                column("rss_before_mb", 0),
-                column("peak_fit_mb", 0),
-                column("peak_mb", 0),
-            ]
-        )
-    return markdown(lines)
-
-
-def _provenance(content):
-    used = sorted({cell["run"] for cell in content["cells"].values()})
-    lines = ["Measures and protocol: [README](README.md). Means over seeds, ± standard deviation."]
-    for index in used:
-        run = content["runs"][index]
-        cells = [cell for cell in content["cells"].values() if cell["run"] == index]
-        versions = dict(run["scoring_versions"])
-        for cell in cells:
-            versions |= cell.get("fit", {}).get("versions", {})
+def provenance(content, introduction, sources=()):
+    """Return what is to be known of all figures of a section, and the runs they come from."""
+    lines = [introduction, ""]
+    for position, run in enumerate(content["runs"]):
+        records = [r for r in content["records"].values() if r["run"] == position]
+        versions = dict(run["versions"])
+        for record in records:
+            versions |= record.get("versions", {}) | record.get("fit", {}).get("versions", {})
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         lines.append(
             f"- {run['date']}, {run['cpu']}, {run['cores']} cores, {run['system']}, "
-            f"commit {run['commit']}; {named}:\n  `{run['command']}`"
+            f"commit {run['commit'] or 'not noted'}; {named}:\n  `{run['command']}`"
         )
-    lines.append(f"- {PUBLISHED_SOURCE}")
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join([*lines, *(f"- {source}" for source in sources)])
 
 
-def _flat(scores):
-    return {k: v["mean"] if isinstance(v, dict) else v for k, v in scores.items()}
+def load_averages(content):
+    """Return a sentence on what else ran on the machine, in a list of its own."""
+    loads = [
+        record["load_average"] for record in content["records"].values() if "load_average" in record
+    ]
+    if not loads:
+        return []
+    loads = [mean(load) if isinstance(load, list) else load for load in loads]
+    return [
+        f"Load averages of {min(loads):.0f} to {max(loads):.0f} (mean {mean(loads):.1f}) while "
+        "times were taken: other jobs ran. Wall times say little, CPU times are somewhat too long; "
+        "ratios are of measurements that took turns."
+    ]
+
+
+def by_task(content):
+    """Return the records as ``{task: {(rest, of, key): record}}``."""
+    found = {}
+    for key, record in content["records"].items():
+        task, *rest = key.split("|")
+        found.setdefault(task, {})[tuple(rest)] = record
+    return found
 
 
 def spread(values, digits):
+    """Return the mean and, of several values, the standard deviation."""
     if not values:
         return "–"
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -218,6 +91,7 @@ def spread(values, digits):
 
 
 def markdown(rows):
+    """Return rows of words as a table, the first being its head."""
     widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) + " |"

@@ -1,4 +1,4 @@
-"""Labelled sections for ``spatial.py`` as AnnData: real ones from a folder, and simulated ones.
+"""Labelled sections as AnnData: real ones from a folder, and simulated ones.
 
 Nothing but numpy, pandas, scipy and anndata is imported for the real ones, so that a peer's
 environment can read them too.
@@ -6,7 +6,6 @@ environment can read them too.
 
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 
@@ -63,6 +62,8 @@ def load(name, folder):
 
 
 def _real(name, folder, with_image):
+    import anndata
+
     place, column = FOLDERS[name]
     adata = anndata.read_h5ad(folder / place / f"{name}.h5ad")
     truth = adata.obs[column].astype(object).replace("undetermined", np.nan)
@@ -123,6 +124,8 @@ def _layers(with_image):
 
 
 def _annotated(X, places, labels, image, with_image, row=None, column=None):
+    import anndata
+
     obs = pd.DataFrame({"truth": pd.Categorical(labels)}, index=map(str, range(len(X))))
     if row is not None:
         obs["row"], obs["column"] = row, column
@@ -136,6 +139,7 @@ def slabs(n_spots, n_genes, path):
     The counts are sparse, as they come from instruments; a process that reads them has no need of
     the memory in which they were simulated.
     """
+    import anndata
     from scipy import sparse
 
     from skvae.datasets import make_spatial_domains

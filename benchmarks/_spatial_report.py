@@ -1,8 +1,6 @@
-"""Markdown tables from the JSON file of ``spatial.py``."""
+"""The section of RESULTS.md on domains of tissues."""
 
-from statistics import mean
-
-from _report import markdown, put, spread
+from _report import by_task, load_averages, markdown, provenance, spread
 from _spatial_data import SETS
 from _spatial_worker import METHODS
 
@@ -16,22 +14,22 @@ PUBLISHED = (
 )
 
 
-def tables(content):
-    """Return all tables as markdown."""
-    found = {}
-    for key, record in content.items():
-        task, *rest = key.split("|")
-        found.setdefault(task, {})[tuple(rest)] = record
+INTRODUCTION = (
+    "True number of domains, no label used, one default for all sections; means over seeds, "
+    "± standard deviation, *(1)* one seed only."
+)
+
+
+def section(content):
+    """Return the section as markdown."""
+    found = by_task(content)
     parts = {"domains": _domains, "transfer": _transfer, "scaling": _scaling}
-    return "\n\n".join(parts[task](found[task]) for task in parts if task in found)
-
-
-def write(path, content):
-    """Put the tables into their section of the file at `path`."""
-    put(
-        path,
-        "spatial",
-        "\n\n".join(["## Domains of tissues", _provenance(content), tables(content)]),
+    return "\n\n".join(
+        [
+            "## Domains of tissues",
+            provenance(content, INTRODUCTION, load_averages(content)),
+            *(part(found[task]) for task, part in parts.items() if task in found),
+        ]
     )
 
 
@@ -166,29 +164,3 @@ def _scaling(records):
         "domains and, of skvae, the embedding."
     )
     return "\n\n".join(["### Many spots", text, markdown(rows)])
-
-
-def _provenance(content):
-    lines = [
-        "Measures and protocol: [README](README.md). True number of domains, no label used, one "
-        "default for all sections; means over seeds, ± standard deviation, *(1)* one seed only.",
-        "",
-    ]
-    runs = {}
-    for record in content.values():
-        run = record["run"]
-        key = (run["date"], run["commit"], run["command"])
-        runs.setdefault(key, (run, {}))[1].update(record["versions"])
-    for run, versions in runs.values():
-        named = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.append(
-            f"- {run['date']}, {run['cpu']}, {run['cores']} cores, {run['system']}, "
-            f"commit {run['commit']}; {named}:\n  `{run['command']}`"
-        )
-    loads = [record["load_average"] for record in content.values() if "load_average" in record]
-    if loads:
-        lines.append(
-            f"- Load averages of {min(loads):.0f} to {max(loads):.0f} (mean {mean(loads):.1f}) on "
-            "these cores: wall times say little, CPU times are somewhat too long."
-        )
-    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Find the domains of one section in a fresh process, and write down how well and at what cost.
 
-Usage: ``python _spatial_worker.py SPEC.json``, where the spec is written by ``spatial.py``. Runs in
-an environment of AESTETIK's own, too.
+Usage: ``python _spatial_worker.py SPEC.json``, where the spec is written by ``_spatial.py``.
+Runs in an environment of AESTETIK's own, too.
 """
 
 import json

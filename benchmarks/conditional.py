@@ -357,7 +357,7 @@ def main():
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
     print(tables(content))
     if arguments.report:
-        _report.put(HERE / "RESULTS.md", "conditional", section(content))
+        _report.write(HERE)
 
 
 if __name__ == "__main__":

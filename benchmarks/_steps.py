@@ -15,15 +15,10 @@ On a small VAE of scikit-learn's digits (64-512-10), where a step is short and o
 - full: the same through ``skvae.training``.
 
 All of these draw their batches by index and sum the loss; a pass over the rows is timed.
-
-    python benchmarks/training_overhead.py --rounds 20
-    python benchmarks/training_overhead.py --digits --batch-size 64
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable
 
@@ -32,13 +27,13 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from skvae.datasets import load_adult
 from skvae.models import VAE, AutoregressiveTVAE, FactorizedTVAE, StepContext, TabularVAE
 from skvae.models.tabular import DECODE_ROWS
 from skvae.tabular import TabularTransformer
 from skvae.training import TrainingConfig, isolated_torch_seed, steps_per_epoch
 from skvae.training.loop import _Run
-from skvae.training.subnormals import flushed_subnormals
+
+Steps = dict[str, Callable[[], object]]
 
 
 def training_products(model: TabularVAE, batch_size: int) -> list[tuple[int, ...]]:
@@ -148,9 +143,8 @@ def loop_steps(model: torch.nn.Module, data: torch.Tensor, config: TrainingConfi
     return run, (batch for one_pass in passes for batch in one_pass)
 
 
-def table_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """Return the steps to time on the default model of a table."""
-    table = pd.read_parquet(args.table) if args.table else load_adult()
+def table_steps(table: pd.DataFrame, batch_size: int) -> tuple[Steps, float]:
+    """Return the steps to time on the default model of a table, and the GFLOP in its products."""
     transformer = TabularTransformer(random_state=0)
     codes = torch.from_numpy(transformer.fit_encode(table, places=False).codes)
     counts = [encoder.code_counts_ for encoder in transformer.encoders_]
@@ -161,23 +155,23 @@ def table_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
     config = TrainingConfig(
         n_epochs=1000,
-        batch_size=args.batch_size,
+        batch_size=batch_size,
         learning_rate=1e-5,
         weight_decay=0.3,
         free_nats=2.0,
         average_decay=0.995,
         max_grad_norm=5.0,
     )
-    batch = codes[: args.batch_size]
+    batch = codes[:batch_size]
     run, stream = loop_steps(build(), codes, config)
-    shapes = training_products(run.model, args.batch_size)
-    print(f"{6e-9 * sum(b * m * k * n for b, m, k, n in shapes):.3f} GFLOP a step in products")
-    return {
+    shapes = training_products(run.model, batch_size)
+    steps = {
         "products": products_step(shapes),
         "bare": bare_step(build(), batch, config),
         "loop": lambda: run._train_step((batch,), 1),
         "full": lambda: run._train_step(next(stream), 1),
     }
+    return steps, 6e-9 * sum(b * m * k * n for b, m, k, n in shapes)
 
 
 def digits_model() -> VAE:
@@ -199,11 +193,11 @@ def hand_loss(model: VAE, x: torch.Tensor) -> torch.Tensor:
     return 0.5 * (x_hat - x).square().sum(1).mean() + kl
 
 
-def digits_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+def digits_steps(size: int) -> Steps:
     """Return the passes to time on the small VAE."""
     data = torch.tensor(load_digits().data / 16, dtype=torch.float32)
 
-    n_rows, size = len(data), args.batch_size
+    n_rows = len(data)
     stop = steps_per_epoch(n_rows, size) * size
 
     def plain_loop(loss_of, *, fused: bool) -> Callable[[], object]:
@@ -224,7 +218,7 @@ def digits_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
     config = TrainingConfig(
         n_epochs=1000,
-        batch_size=args.batch_size,
+        batch_size=size,
         optimizer="adam",
         learning_rate=1e-3,
         schedule="constant",
@@ -237,37 +231,3 @@ def digits_steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
         "bare": plain_loop(lambda m, x: m.training_loss((x,), context).objective, fused=True),
         "full": lambda: run._train_epoch(1),
     }
-
-
-def main() -> None:
-    """Time the steps in turn and print medians."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20, help="of 20 steps, or of one pass")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", help="a Parquet file instead of Adult")
-    parser.add_argument("--digits", action="store_true", help="the small VAE instead of a table")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
-    steps = digits_steps(args) if args.digits else table_steps(args)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    with flushed_subnormals():
-        for step in steps.values():
-            cpu_milliseconds(step, 1 if args.digits else 5)
-        for _ in range(args.rounds):
-            for name, step in steps.items():
-                times[name].append(cpu_milliseconds(step, 1 if args.digits else 20))
-    first = next(iter(steps))
-    print(f"| step | CPU ms (median) | over {first} | over bare |")
-    print("|---|---|---|---|")
-    for name, values in times.items():
-        ratios = [
-            statistics.median(a / b for a, b in zip(values, times[base], strict=True))
-            for base in (first, "bare")
-        ]
-        print(f"| {name} | {statistics.median(values):.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-
-
-if __name__ == "__main__":
-    main()
