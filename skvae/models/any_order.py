@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from skvae.models.networks import ColumnMap
 
-class AnyOrderColumns(nn.Module):
+
+class AnyOrderColumns(ColumnMap):
     """A linear map into each column from a latent and the columns before it, in any order.
 
     One weight serves all orders: those from columns that come later are masked out. The mask is
     laid on the weight, not on the batch, so that an order costs one pass over the weight.
-
-    Parameters
-    ----------
-    n_columns : int
-        Number of columns.
-    latent_dim : int
-        Size of the latent.
-    embedding_dim : int
-        Size of the vector of a column on the way in.
-    width : int
-        Size of the features of a column on the way out.
-    order : sequence of int
-        The order in which the columns' features come out.
+    Parameters are those of ``ColumnMap``.
     """
 
-    order: Tensor
-
-    def __init__(
-        self,
-        n_columns: int,
-        latent_dim: int,
-        embedding_dim: int,
-        width: int,
-        order: Sequence[int],
-    ) -> None:
-        super().__init__()
-        self.n_columns, self.width = n_columns, width
-        self.latent_dim, self.embedding_dim = latent_dim, embedding_dim
-        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
-        self.bias = nn.Parameter(torch.zeros(n_columns * width))
-        latent = torch.randn(latent_dim, n_columns * width) * latent_dim**-0.5
-        seen = torch.randn(n_columns * embedding_dim, n_columns * width)
-        seen *= math.sqrt(2 / (n_columns * embedding_dim))
+    def _make_weights(self) -> None:
+        n_out, n_in = self.n_columns * self.width, self.n_columns * self.embedding_dim
+        latent = torch.randn(self.latent_dim, n_out) * self.latent_dim**-0.5
+        seen = torch.randn(n_in, n_out)
+        seen *= math.sqrt(2 / n_in)
         self.latent_weight = nn.Parameter(latent)
         self.weight = nn.Parameter(seen)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,12 +82,8 @@ class GaussianHead(nn.Module):
         return mu, torch.clamp(log_var, *LOG_VAR_RANGE)
 
 
-class CausalColumns(nn.Module):
-    """A linear map into each column from a latent and the columns before it.
-
-    Columns are taken in groups, each one product with the latent and all columns before the
-    group's last. Within a group, weights from a column to itself or to one before it are zero: they
-    start there and get no gradient.
+class ColumnMap(nn.Module):
+    """Base of linear maps into each column from a latent and the columns before it.
 
     Parameters
     ----------
@@ -115,11 +112,29 @@ class CausalColumns(nn.Module):
         super().__init__()
         self.n_columns, self.width = n_columns, width
         self.latent_dim, self.embedding_dim = latent_dim, embedding_dim
+        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(n_columns * width))
+        self._make_weights()
+
+    @abstractmethod
+    def _make_weights(self) -> None:
+        """Draw the weights: those from the latent, and those from the columns."""
+
+
+class CausalColumns(ColumnMap):
+    """A linear map into each column from a latent and the columns that stand before it.
+
+    Columns are taken in groups, each one product with the latent and all columns before the
+    group's last. Within a group, weights from a column to itself or to one before it are zero: they
+    start there and get no gradient. Parameters are those of ``ColumnMap``.
+    """
+
+    def _make_weights(self) -> None:
+        n_columns, latent_dim = self.n_columns, self.latent_dim
+        embedding_dim, width = self.embedding_dim, self.width
         n_groups = min(MAX_COLUMN_GROUPS, max(1, n_columns // MIN_GROUP_SIZE))
         bounds = np.linspace(0, n_columns, n_groups + 1).round().astype(int).tolist()
         self.groups: list[tuple[int, int]] = list(itertools.pairwise(bounds))
-        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
-        self.bias = nn.Parameter(torch.zeros(n_columns * width))
         self.weights = nn.ParameterList()
         for rank, (start, stop) in enumerate(self.groups):
             n_out = (stop - start) * width

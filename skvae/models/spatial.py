@@ -307,10 +307,13 @@ class SpatialStudent(IndexedAutoencoder):
             name = f"reconstruction_{MODALITIES[block]}"
             terms[name] = self.reconstruction_weights[block], self._error(block, own, own_hat)
         if labels is not None:
-            for name, weight, column in label_columns(labels, self.triplet_weights):
-                triplets = draw_triplets(column, every_label=self.every_label)
-                loss = triplet_loss(output.z, triplets, margin=self.margin)
-                terms[f"triplet_{name}"] = weight, loss
+            terms |= triplet_terms(
+                output.z,
+                labels,
+                self.triplet_weights,
+                margin=self.margin,
+                every_label=self.every_label,
+            )
         if self.contrast_weight:
             if neighbors is None:
                 raise ValueError(
@@ -360,15 +363,27 @@ def check_weights(name: str, weights: tuple[float, float]) -> None:
         check_number(name, weight)
 
 
-def label_columns(labels: Tensor, weights: Sequence[float]) -> list[tuple[str, float, Tensor]]:
-    """Return name, weight and labels of each modality whose weight is not 0.
+def triplet_terms(
+    z: Tensor,
+    labels: Tensor,
+    weights: Sequence[float],
+    *,
+    margin: float,
+    every_label: bool,
+    n_repeats: int = 1,
+) -> dict[str, tuple[float, Tensor]]:
+    """Return weight and triplet loss of each modality whose weight is not 0, by their names.
 
     Parameters
     ----------
+    z : Tensor of shape (batch, latent_dim)
+        Latents of the batch.
     labels : Tensor of int, of shape (batch,) or (batch, 1 or 2)
         Labels.
     weights : sequence of two floats
         Of expression and morphology.
+    margin, every_label, n_repeats
+        As for ``triplet_loss`` and ``draw_triplets``.
     """
     columns = labels.unsqueeze(1) if labels.ndim == 1 else labels
     if columns.ndim != 2 or columns.shape[1] > len(MODALITIES):
@@ -376,8 +391,12 @@ def label_columns(labels: Tensor, weights: Sequence[float]) -> list[tuple[str, f
             f"Labels of shape {tuple(labels.shape)} were found, expected (batch,), or (batch, 2) "
             "with a column for expression and one for morphology."
         )
-    named = zip(MODALITIES, weights, columns.unbind(1), strict=False)
-    return [(name, weight, column) for name, weight, column in named if weight]
+    terms: dict[str, tuple[float, Tensor]] = {}
+    for name, weight, column in zip(MODALITIES, weights, columns.unbind(1), strict=False):
+        if weight:
+            triplets = draw_triplets(column, every_label=every_label, n_repeats=n_repeats)
+            terms[f"triplet_{name}"] = weight, triplet_loss(z, triplets, margin=margin)
+    return terms
 
 
 def weighted_sum(terms: dict[str, tuple[float, Tensor]]) -> LossResult:

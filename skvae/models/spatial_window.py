@@ -14,11 +14,10 @@ from skvae.models.core import LossResult, ModelOutput, StepContext
 from skvae.models.spatial import (
     MODALITIES,
     IndexedAutoencoder,
-    label_columns,
     or_one,
+    triplet_terms,
     weighted_sum,
 )
-from skvae.models.triplets import draw_triplets, triplet_loss
 from skvae.models.window_networks import window_decoders, window_encoders, window_sizes
 
 # Arguments of ``WindowAutoencoder``, and of ``TrainingConfig``, by the name of the preset.
@@ -369,12 +368,14 @@ class WindowAutoencoder(IndexedAutoencoder):
             if weight:
                 terms[f"reconstruction_{name}"] = weight * self.reconstruction_weight, part.mean()
         if labels is not None and self.triplet_weight:
-            for name, weight, column in label_columns(labels, self.modality_weights):
-                triplets = draw_triplets(
-                    column, every_label=self.every_label, n_repeats=self.n_repeats
-                )
-                loss = triplet_loss(output.z, triplets, margin=self.margin)
-                terms[f"triplet_{name}"] = weight * self.triplet_weight, loss
+            terms |= triplet_terms(
+                output.z,
+                labels,
+                [self.triplet_weight * weight for weight in self.modality_weights],
+                margin=self.margin,
+                every_label=self.every_label,
+                n_repeats=self.n_repeats,
+            )
         return weighted_sum(terms)
 
     def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
