@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from skvae.models import CategoricalHeads, CodeLayout, CodeTable, SegmentedSoftmax, draw_codes
-from skvae.models.code_tables import MAX_PADDING, NARROW, PADDING_LOGIT
+from skvae.models.code_tables import MAX_PADDING, NARROW, PADDING_LOGIT, draw_tilted
 
 CARDINALITIES = [
     [1],
@@ -223,6 +223,17 @@ class TestDrawCodes:
         observed = torch.bincount(codes, minlength=9)
         statistic = ((observed - expected) ** 2 / expected).sum()
         assert statistic < 36  # eight degrees of freedom: exceeded once in 50,000 seeds
+
+    @pytest.mark.parametrize("n_codes", [9, NARROW + 1])
+    def test_odds_tilt_the_softmax(self, n_codes):
+        logits = torch.randn(1, n_codes, generator=seeded())
+        odds = torch.linspace(0.1, 3.0, n_codes)[None]
+        weight = odds * logits.softmax(1)
+        n_draws = 50_000
+        codes, mean_odds = draw_tilted(logits.repeat(n_draws, 1), odds, seeded(1))
+        torch.testing.assert_close(mean_odds, weight.sum(1).expand(n_draws))
+        shares = torch.bincount(codes, minlength=n_codes) / n_draws
+        assert (shares - weight[0] / weight.sum()).abs().sum() / 2 < 0.01
 
     def test_each_row_has_its_own_distribution_and_draw(self):
         logits = torch.full((1000, 5), -1e4)

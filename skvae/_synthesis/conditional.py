@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from skvae._synthesis.known_cells import KnownCellsMixin, blocks, is_numeric
 from skvae._warnings import warn_user
 from skvae.models import AutoregressiveTVAE
 from skvae.models.given import Draws, draw_given
+from skvae.models.lookahead import Lookahead, Pilots
 from skvae.models.particles import Evidence
+from skvae.samplers import NormalSampler
 from skvae.tabular import CategoricalEncoder, MixtureEncoder, QuantileEncoder
 from skvae.tabular.conditions import (
     Condition,
@@ -26,6 +29,10 @@ from skvae.tabular.conditions import (
 
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
+# Pilots of a model; the most groups that look ahead; pilots that are enough to tell of a group.
+N_PILOTS, MAX_STEERED, MIN_AGREE = 20_000, 32, 100
+# Temperature and pilots, by model.
+_PILOTS: WeakKeyDictionary = WeakKeyDictionary()
 # What is joined of the draws of several groups.
 DRAWN = ("codes", "places", "z", "effective")
 
@@ -110,7 +117,10 @@ class ConditionalMixin(KnownCellsMixin):
         """Draw rows from latents of the fitted density, groups by groups."""
         device = next(self.model_.parameters()).device
         generator = torch.Generator(device).manual_seed(int(seed))
-        if isinstance(self.model_, AutoregressiveTVAE):
+        ahead = self._look_ahead(evidence)
+        if ahead is not None:
+            pool = self._few(pool, ahead, evidence)
+        elif isinstance(self.model_, AutoregressiveTVAE):
             pool = -(-pool // 4)  # they double twice on the way, or are latents only
         parts = []
         for groups in blocks(pool * self.model_.n_columns):
@@ -127,9 +137,41 @@ class ConditionalMixin(KnownCellsMixin):
                     temperature=self.temperature,
                     generator=generator,
                     argmax=self.decoding == "argmax",
+                    lookahead=None if ahead is None else ahead.take(groups),
                 )
             )
         return Draws(*(torch.cat([getattr(part, name) for part in parts]) for name in DRAWN))
+
+    def _look_ahead(self, evidence: Evidence) -> Lookahead | None:
+        """Return what the evidence says of the columns before it, where that is worth while."""
+        model = self.model_
+        one_order = isinstance(model, AutoregressiveTVAE) and not model.any_order
+        if not one_order or self.decoding == "argmax" or len(evidence) > MAX_STEERED:
+            return None
+        found = _PILOTS.get(model)
+        if found is None or found[0] != self.temperature:
+            device = next(model.parameters()).device
+            z = torch.from_numpy(self.sampler_.sample(N_PILOTS, random_state=0)).to(device)
+            codes, _ = model.sample_columns(
+                z.float(),
+                generator=torch.Generator(device).manual_seed(0),
+                temperature=self.temperature,
+            )
+            normal = isinstance(self.sampler_, NormalSampler)
+            found = _PILOTS[model] = self.temperature, Pilots(z if normal else None, codes)
+        return Lookahead(model, found[1], evidence)
+
+    def _few(self, pool, ahead: Lookahead, evidence: Evidence):
+        """Return how many of the particles do where they look ahead.
+
+        Copies of a row still differ in the columns after the evidence: the more of these there
+        are, the fewer particles do.
+        """
+        sequence = self.model_.sequence
+        last = max((sequence.index(column) for column in evidence.known_columns), default=0)
+        rare = ahead.n_agree.cpu().numpy() < MIN_AGREE
+        share = (1 + np.where(rare, 3, 1) * ((last + 1) / len(sequence)) ** 2) / 8
+        return np.ceil(pool * share).astype(np.int64)
 
     def _alternatives(self, rebalance, shared, n_samples):
         """Return a condition for each share of a rebalanced column, and the rows of each."""

@@ -142,9 +142,7 @@ class AutoregressiveTVAE(TabularVAE):
         # The codes stand in the order of the decoding until all are drawn.
         flat = torch.empty(len(z), self.n_columns, dtype=torch.int64, device=z.device)
         vectors, heads = self.input_table(), self.head_table()
-        n_scratch = min(DECODE_ROWS, len(z))
-        # Features and logits of all chunks go through the same memory, which stays in the cache.
-        scratch = [z.new_empty(n_scratch * size) for size in (self.width, max(self.cardinalities))]
+        scratch = self.scratch(min(DECODE_ROWS, len(z)), z)
         for place, column in enumerate(self.sequence):
             network = ColumnNetwork(self, column, vectors, heads, scratch)
             for start in range(0, len(z), DECODE_ROWS):
@@ -160,6 +158,10 @@ class AutoregressiveTVAE(TabularVAE):
         if not centre:
             places.uniform_(generator=generator)
         return codes - self.offsets, places
+
+    def scratch(self, n_rows: int, like: Tensor) -> list[Tensor]:
+        """Return memory for features and logits, which stays in the cache from chunk to chunk."""
+        return [like.new_empty(n_rows * size) for size in (self.width, max(self.cardinalities))]
 
 
 class ColumnNetwork:

@@ -387,15 +387,40 @@ def draw_codes(logits: Tensor, generator: torch.Generator | None, argmax: bool =
     -------
     Tensor of int64 of shape (batch,)
     """
-    if argmax:
-        return logits.argmax(dim=1)
+    return logits.argmax(dim=1) if argmax else draw_tilted(logits, None, generator)[0]
+
+
+def draw_tilted(
+    logits: Tensor, odds: Tensor | None, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Draw one code a row in proportion to odds * softmax(logits).
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, n_codes)
+        Unnormalised log probabilities; may be overwritten.
+    odds : Tensor of shape (1 or batch, n_codes) or None
+        None for 1.
+    generator : torch.Generator or None
+        Source of the uniform numbers.
+
+    Returns
+    -------
+    codes : int64 Tensor of shape (batch,)
+    mean_odds : Tensor of shape (batch,)
+        Mean of the odds under softmax(logits).
+    """
     # 1 - u lies in (0, 1], so that a leading code of probability 0 is never drawn.
     uniform = 1.0 - torch.rand(len(logits), device=logits.device, generator=generator)
     if logits.shape[1] <= NARROW:
         # Along the rows: a processor's vectors are wider than the codes.
-        cumulative = logits.T.softmax(dim=0).cumsum_(dim=0)
-        codes = (cumulative < uniform * cumulative[-1]).sum(dim=0)
+        weight = logits.T.softmax(dim=0)
+        cumulative = (weight if odds is None else weight.mul_(odds.T)).cumsum_(dim=0)
+        total = cumulative[-1]
+        codes = (cumulative < uniform * total).sum(dim=0)
     else:
-        cumulative = torch.softmax(logits, dim=1, out=logits).cumsum_(dim=1)
-        codes = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:]).squeeze(1)
-    return codes.clamp_(max=logits.shape[1] - 1)
+        weight = torch.softmax(logits, dim=1, out=logits)
+        cumulative = (weight if odds is None else weight.mul_(odds)).cumsum_(dim=1)
+        total = cumulative[:, -1].clone()  # the caller may reuse the memory of the logits
+        codes = torch.searchsorted(cumulative, (uniform * total)[:, None]).squeeze(1)
+    return codes.clamp_(max=logits.shape[1] - 1), total

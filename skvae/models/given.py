@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from skvae.models.autoregressive_tvae import AutoregressiveTVAE, ColumnNetwork
-from skvae.models.code_tables import draw_codes
+from skvae.models.code_tables import draw_codes, draw_tilted
 from skvae.models.core import log_density_gaussian
 from skvae.models.factorized_tvae import FactorizedTVAE
+from skvae.models.lookahead import Lookahead
 from skvae.models.particles import Evidence, Particles
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
 
@@ -56,6 +57,7 @@ def draw_given(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
     argmax: bool = False,
+    lookahead: Lookahead | None = None,
 ) -> Draws:
     """Draw rows from p(x | evidence).
 
@@ -77,6 +79,9 @@ def draw_given(
         Source of the randomness.
     argmax : bool, default=False
         Whether cells of which nothing is known take their most probable code.
+    lookahead : Lookahead or None, default=None
+        What the evidence says of the columns before it: far fewer latents do then. For an
+        ``AutoregressiveTVAE`` of one order, without ``argmax``.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def draw_given(
     if log_weight is not None:
         particles.log_weight += log_weight
     if isinstance(model, AutoregressiveTVAE):
-        run: Any = _ColumnFilter(model, evidence, temperature, generator, argmax)
+        run: Any = _ColumnFilter(model, evidence, temperature, generator, argmax, lookahead)
     else:
         assert isinstance(model, FactorizedTVAE)
         run = _LatentFilter(model, evidence, temperature, generator, argmax)
@@ -121,12 +126,17 @@ class _Filter:
         return low[group, codes], high[group, codes]
 
 
+@dataclass
 class _ColumnFilter(_Filter):
     """Column after column, weigh by what is known and draw what is not."""
 
+    lookahead: Lookahead | None = None
+
     def __call__(self, particles: Particles, counts: Tensor) -> Draws:
         model = self.model
-        self.reader = ColumnReader(model, self.temperature)
+        self.reader = ColumnReader(model, self.temperature, min(DECODE_ROWS, 4 * len(particles.z)))
+        if self.lookahead is not None:
+            particles.z = self.lookahead.steer(particles.z, particles.owner)
         self.shares = {
             column: self.evidence.log_shares(column) for column in self.evidence.intervals
         }
@@ -141,7 +151,7 @@ class _ColumnFilter(_Filter):
             if rank == last:
                 n_particles = particles.sizes
                 particles.select(counts, self.generator)
-            elif rank == 0 and not splits and informed:
+            elif rank == 0 and not splits and informed and self.lookahead is None:
                 # Only latents are weighed on the way: one for each row is enough from here on.
                 few = torch.maximum(counts, particles.sizes // 2)
                 few = torch.where(particles.sizes <= 4 * counts, few, particles.sizes)
@@ -155,8 +165,8 @@ class _ColumnFilter(_Filter):
         return Draws(codes, places, particles.z, particles.effective * n_particles)
 
     def _splits(self, steps: list[tuple[int, bool, str]], last: int) -> list[int]:
-        """Return where each particle becomes two: nowhere if nothing free is decoded before."""
-        if all(informed for _, informed, _ in steps[:last]):
+        """Return where each particle becomes two: nowhere if nothing is drawn blindly before."""
+        if self.lookahead is not None or all(informed for _, informed, _ in steps[:last]):
             return []
         return sorted(max(1, round(share * (last + 1))) for share in SPLIT_AT)
 
@@ -183,29 +193,48 @@ class _ColumnFilter(_Filter):
         for part in chunks(rows, len(particles.z)):
             owner = particles.owner[part]
             logits = self.reader.logits(column, particles.z[part], particles.codes[part])
+            odds = self._odds(column, owner)
             if informed:
-                drawn, gain = self._weigh(column, logits, known[owner], owner)
+                drawn, gain = self._weigh(column, logits, known[owner], owner, odds)
+                if self.lookahead is not None:
+                    before = particles.codes[part, :place]
+                    gain -= self.lookahead.promised(column, particles.z[part], before, owner)
                 particles.log_weight[part] += gain
+            elif odds is not None:
+                drawn, mean_odds = draw_tilted(logits, odds.exp(), self.generator)
+                particles.log_weight[part] += mean_odds.log()
             else:
                 drawn = self.draw(column, logits)
             particles.codes[part, place] = drawn + self.model.offsets[column]
 
+    def _odds(self, column: int, owner: Tensor) -> Tensor | None:
+        """Return log odds of the codes by what is known later, of shape (1 or n_rows, n_codes)."""
+        odds = None if self.lookahead is None else self.lookahead.odds_of(column)
+        return odds if odds is None or len(odds) == 1 else odds[owner]
+
     def _weigh(
-        self, column: int, logits: Tensor, known: Tensor, owner: Tensor
+        self, column: int, logits: Tensor, known: Tensor, owner: Tensor, odds: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the codes, and the log probability of what is known of them."""
         total = logits.logsumexp(1)
+        of_known = logits.gather(1, known.clamp(min=0)[:, None]).squeeze(1) - total
+        if (known >= 0).all():
+            return known, of_known
         gain = torch.zeros_like(total)
+        if odds is not None:
+            logits = logits + odds
         if column in self.shares:
             share = self.shares[column]
-            logits = logits + (share if len(share) == 1 else share[owner])
+            allowed = share.isfinite().any(0).nonzero().flatten()
+            share = share[:, allowed]
+            logits = logits[:, allowed] + (share if len(share) == 1 else share[owner])
+        if column in self.shares or odds is not None:
             gain = logits.logsumexp(1) - total
-        if (known >= 0).all():
-            drawn = known
+        if column in self.shares:
+            drawn = allowed[draw_codes(logits, self.generator, self.argmax)]
         else:
-            drawn = torch.where(known >= 0, known, self.draw(column, logits.clone()))
-        of_known = logits.gather(1, drawn[:, None]).squeeze(1) - total
-        return drawn, torch.where(known >= 0, of_known, gain)
+            drawn = self.draw(column, logits)
+        return torch.where(known >= 0, known, drawn), torch.where(known >= 0, of_known, gain)
 
     def _places(self, particles: Particles, codes: Tensor) -> Tensor:
         places = self.uniform(codes.to(particles.z.dtype))
@@ -307,17 +336,23 @@ class _LatentFilter(_Filter):
 
 
 class ColumnReader:
-    """Logits of the columns of an ``AutoregressiveTVAE``, each network built once."""
+    """Logits of the columns of an ``AutoregressiveTVAE``, each network built once.
 
-    def __init__(self, model: AutoregressiveTVAE, temperature: float) -> None:
+    With ``n_rows``, the most that are read at a time, all logits go through the same memory.
+    """
+
+    def __init__(self, model: AutoregressiveTVAE, temperature: float, n_rows: int = 0) -> None:
         self.model, self.temperature = model, temperature
         self.vectors, self.heads = model.input_table(), model.head_table()
+        self.scratch = model.scratch(n_rows, self.vectors) if n_rows else None
         self.networks: dict[int, ColumnNetwork] = {}
 
     def network(self, column: int) -> ColumnNetwork:
         """Return the network of a column."""
         if column not in self.networks:
-            self.networks[column] = ColumnNetwork(self.model, column, self.vectors, self.heads)
+            self.networks[column] = ColumnNetwork(
+                self.model, column, self.vectors, self.heads, self.scratch
+            )
         return self.networks[column]
 
     def logits(self, column: int, z: Tensor, flat: Tensor) -> Tensor:
