@@ -20,6 +20,7 @@ from skvae._synthesis.constrained import ConstrainedMixin
 from skvae._synthesis.growing import RELEASED, GrowingMixin
 from skvae._synthesis.imputation import ImputationMixin
 from skvae._synthesis.metadata import MetadataMixin
+from skvae._synthesis.probabilities import ProbabilitiesMixin
 from skvae._synthesis.scoring import log_density_bound, posterior_means, table_tensors
 from skvae._synthesis.table_model import model_spec, pass_config, training_config
 from skvae.constraints.resampling import redraw_broken
@@ -47,6 +48,7 @@ _SHARED_PARAMETERS = (
 class TVAESynthesizer(
     ConditionalMixin,
     ImputationMixin,
+    ProbabilitiesMixin,
     ConstrainedMixin,
     GrowingMixin,
     MetadataMixin,

@@ -559,9 +559,3 @@ class TestWithConditions:
         rows = fitted.sample(300, rebalance={"rating": {5: 0.6}}, random_state=0)
         assert (rows["rating"] == 5).mean() == pytest.approx(0.6, abs=0.1)
         assert all(constraint.holds(rows).all() for constraint in ALL)
-
-    @pytest.mark.parametrize("method", ["impute", "conditional_proba"])
-    def test_what_does_not_go_with_computed_columns_says_so(self, fitted, numbers, method):
-        arguments = ("rating",) if method == "conditional_proba" else ()
-        with pytest.raises(ValueError, match=f"{method} does not go with constraints"):
-            getattr(fitted, method)(numbers.head(), *arguments)

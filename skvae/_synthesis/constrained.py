@@ -38,16 +38,6 @@ class ConstrainedMixin:
             frame = frame.set_axis(self._columns, axis=1)  # a later table may bring names
         return frame, frame if self._plan is None else self._plan.reduce(frame)
 
-    def _check_known(self, method: str) -> None:
-        """Refuse what only knows the columns that the model knows."""
-        if self._plan is not None and self._plan.steps_:
-            names = [name for step in self._plan.steps_ for name in step.replaces]
-            raise ValueError(
-                f"{method} does not go with constraints that are built in: columns {names} are "
-                "computed from others, and the model does not know them. Fit without these "
-                "constraints for it."
-            )
-
     def _sample_constrained(self, n_rows, conditions, rebalance, n_particles, rng):
         """Return a DataFrame of rows that keep to the constraints, and to conditions."""
         plan = self._plan

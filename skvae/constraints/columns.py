@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -131,6 +131,22 @@ class ColumnNumbers:
 def subtract(minuend, subtrahend) -> tuple[np.ndarray, np.ndarray]:
     """Subtract two columns as ``ColumnNumbers.read`` returns them."""
     return minuend[0] - subtrahend[0], minuend[1] | subtrahend[1]
+
+
+def with_known(
+    columns: Mapping[Hashable, pd.Series], known: pd.DataFrame
+) -> dict[Hashable, pd.Series]:
+    """Return columns with the cells that are known in them, under their own dtypes."""
+    found = {}
+    for name in known.columns.intersection(list(columns)):
+        there = known[name].notna().to_numpy()
+        drawn, cells = columns[name], known[name]
+        if drawn.dtype == cells.dtype and there.any():
+            found[name] = drawn.where(~there, cells)
+        elif there.any():
+            cells = drawn.astype(object).where(~there, cells.astype(object))
+            found[name] = cells.astype(drawn.dtype)
+    return found
 
 
 def bound_in(numbers: ColumnNumbers, bound: Any) -> int | float:

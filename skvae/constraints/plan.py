@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from skvae.constraints.bounds import Bounds, Given
-from skvae.constraints.columns import ColumnNumbers
+from skvae.constraints.columns import ColumnNumbers, with_known
 from skvae.constraints.rules import (
     Constraint,
     FixedCombinations,
     Inequality,
+    Predicate,
     Range,
     Total,
 )
@@ -55,6 +56,8 @@ class ConstraintPlan:
         Fixed bounds, to which columns are clipped.
     checked_ : list of (Constraint or Combination)
         What a row that comes out is held to.
+    redrawn_ : list of (Constraint or Combination)
+        Those among them that are not built in.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ConstraintPlan:
         self.steps_: list[Derivation | Combination] = []
         self.bounds_: list[Bounds] = []
         self.checked_: list[Any] = []
+        self.redrawn_: list[Any] = []
         # Those that leave the least choice come first.
         for kind in (FixedCombinations, Total, Constraint):
             for constraint in self.constraints:
@@ -111,17 +115,47 @@ class ConstraintPlan:
         out.columns = pd.Index(names, tupleize_cols=False)
         return out
 
-    def restore(self, frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-        """Return the table behind a reduced one, in the columns of fit."""
-        columns = {name: frame[name] for name in frame.columns}
-        for step in self.steps_:
-            columns.update(step.restore(columns, rng))
+    def restore(
+        self,
+        frame: pd.DataFrame,
+        rng: np.random.Generator,
+        known: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Return the table behind a reduced one, in the columns of fit.
+
+        Cells of ``known``, a table with gaps in those columns, stand in place of what is computed,
+        also for what is computed from them.
+        """
+        columns = self.restored(frame, rng, known)
         for bounds in self.bounds_:
             columns[bounds.numbers.name] = bounds.clip(columns)
         ordered = [columns[name] for name in self.columns_]
         out = pd.DataFrame(dict(enumerate(ordered)), copy=False, index=frame.index)
         out.columns = pd.Index(self.columns_, tupleize_cols=False)
         return out
+
+    def restored(
+        self,
+        frame: pd.DataFrame,
+        rng: np.random.Generator,
+        known: pd.DataFrame | None = None,
+        until: Derivation | None = None,
+    ) -> dict[Hashable, pd.Series]:
+        """Return columns of a reduced table and those computed from them; see ``restore``.
+
+        With ``until``, as far as that step, whose column is what it computes, known or not.
+        """
+        columns = {name: frame[name] for name in frame.columns}
+        if known is not None:
+            columns.update(with_known(columns, known))
+        for step in self.steps_:
+            made = step.restore(columns, rng)
+            columns.update(made)
+            if step is until:
+                break
+            if known is not None:
+                columns.update(with_known(made, known))
+        return columns
 
     def holds(self, frame: pd.DataFrame) -> np.ndarray:
         """Return whether each row keeps to all constraints, bool of shape (n_rows,)."""
@@ -150,20 +184,27 @@ class ConstraintPlan:
                 f"conditions names {unknown[0]!r}, which is not a column of fit: {self.columns_}."
             )
         frame = table.reindex(columns=self.columns_)
-        reduced = self.reduce(frame)
         for step in self.steps_:
             given = frame[step.replaces].notna().to_numpy()
             if isinstance(step, Derivation):
                 lacking = given.any(axis=1) & frame[step.needs].isna().any(axis=1).to_numpy()
             else:
                 lacking = given.any(axis=1) & ~given.all(axis=1)
-                reduced[step.name_] = reduced[step.name_].where(given.all(axis=1))
             if lacking.any():
                 raise ValueError(
                     f"conditions give {step.replaces} without {step.needs or 'each other'} in row "
                     f"{int(np.flatnonzero(lacking)[0])}, and a constraint binds them. Give both, "
                     "or give conditions as a dict, which draws until they hold."
                 )
+        return self.reduce_gaps(frame)
+
+    def reduce_gaps(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return what a table with gaps says of the reduced one; missing: nothing."""
+        reduced = self.reduce(frame)
+        for step in self.steps_:
+            if isinstance(step, Combination):
+                whole = frame[step.replaces].notna().all(axis=1)
+                reduced[step.name_] = reduced[step.name_].where(whole)
         return reduced
 
     def acceptance(self, frame: pd.DataFrame) -> str:
@@ -296,6 +337,7 @@ class ConstraintPlan:
             step = Combination(constraint.columns, self.min_count)
             if not self._take([step], frame):
                 self.checked_.append(step.fit(frame))
+                self.redrawn_.append(step)
             return
         if isinstance(constraint, Range):
             bounds = constraint.fixed_bounds(self.columns_)
@@ -309,13 +351,16 @@ class ConstraintPlan:
             ways = [(one.high, {one.low: 1}, 1), (one.low, {one.high: 1}, -1)]
             if isinstance(constraint, Range):  # its column first
                 ways.sort(key=lambda way: way[0] != constraint.column)
-            self._take([self._derivation(*way, one.strict) for way in ways], frame)
+            if not self._take([self._derivation(*way, one.strict) for way in ways], frame):
+                self.redrawn_.append(one)
         if isinstance(constraint, Total) and not self._take(self._ways_of(constraint), frame):
             raise ValueError(
                 f"constraints: {constraint!r} cannot be held together with the others, which "
                 "settle all of its columns already. Leave one of them out."
             )
         self.checked_.append(constraint)
+        if isinstance(constraint, Predicate):
+            self.redrawn_.append(constraint)
 
     def _ways_of(self, constraint: Total) -> list[Derivation]:
         parts, total = constraint.parts, constraint.total

@@ -178,7 +178,7 @@ class Derivation:
         if not self.direction:
             snapped = self._snap(values)
             # A sum that is finer than the column's grid stays as it is.
-            return snapped if self.whole_ or self.numbers_.whole else _if_near(snapped, values)
+            return snapped if self.whole_ or self.numbers_.whole else if_near(snapped, values)
         if self.enforce_range and self.range_ is not None:
             values = np.clip(values, *self.range_)
         values = self._snap(values)
@@ -341,5 +341,6 @@ def _resolution(present: np.ndarray, min_rows: int) -> float:
     return QuantileEncoder(1, min_rows).fit(np.asarray(present, np.float64)).resolution_
 
 
-def _if_near(snapped: np.ndarray, values: np.ndarray) -> np.ndarray:
+def if_near(snapped: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the snapped values that differ by rounding alone, and the others as they were."""
     return np.where(np.abs(snapped - values) <= 1e-9 * np.abs(values), snapped, values)

@@ -239,7 +239,7 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
                 encoded.mode_places.append(encoder.mode_places(column))
         return encoded, log_measure
 
-    def decode(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
+    def decode(self, codes, places, rng: np.random.Generator, *, made=True) -> pd.DataFrame:
         """Return the table behind codes and places, under the names of fit.
 
         Parameters
@@ -248,16 +248,23 @@ class TabularTransformer(TransformerMixin, BaseEstimator):
         places : float array of shape (n_rows, n_code_columns)
         rng : numpy.random.Generator
             Source of what codes leave open: stand-ins of rare levels, cells made anew.
+        made : bool, default=True
+            Whether to make cells anew; False leaves them missing.
         """
         codes = join_codes(self.splits_, self.code_columns_, codes, rng)
-        return self._decode_columns(codes, places, rng)
+        return self._decode_columns(codes, places, rng, made)
 
-    def _decode_columns(self, codes, places, rng: np.random.Generator) -> pd.DataFrame:
+    def _decode_columns(
+        self, codes, places, rng: np.random.Generator, made: bool = True
+    ) -> pd.DataFrame:
         """Return the table behind one code and one place for each cell."""
         columns, earlier = {}, []
         for index, (schema, encoder) in enumerate(zip(self.schema_, self.encoders_, strict=True)):
             code = codes[:, index]
-            if isinstance(encoder, (CategoricalEncoder, MadeEncoder)):
+            if isinstance(encoder, MadeEncoder) and not made:
+                columns[index] = np.full(len(code), None, object)
+                earlier.append(None)
+            elif isinstance(encoder, (CategoricalEncoder, MadeEncoder)):
                 columns[index] = encoder.decode(code, rng)
                 earlier.append(None)
             else:
