@@ -77,19 +77,11 @@ class BetaVAE(PenalizedVAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width). The posterior's mean and log variance
-        are linear in the features.
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     beta : float, default=4
         Weight of the divergence. Above one, latents that tell little are switched off, and those
         left tend to be independent; reconstructions lose detail. One is a VAE.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -137,13 +129,8 @@ class DisentangledBetaVAE(PenalizedVAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width). The posterior's mean and log variance
-        are linear in the features.
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     gamma : float, default=10
         Weight of the distance from the capacity. The paper takes 1000, in runs of a million
         steps; in short ones so much leaves nothing to the reconstruction.
@@ -152,9 +139,6 @@ class DisentangledBetaVAE(PenalizedVAE):
         the data: take less for simple data or small latents.
     warmup : float, default=0.5
         Share of the training run over which C rises.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------

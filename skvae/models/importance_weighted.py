@@ -25,21 +25,14 @@ class IWAE(VAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width).
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     n_samples : int, default=10
         Latents K in a bound. The paper tries 5 and 50.
     gradient : {"reparametrized", "doubly_reparametrized"}, default="reparametrized"
         The encoder's gradient: the paper's, or the one of Tucker et al. [2]_, with the
         same expectation and a noise that does not drown it as K grows. The second one acts
         through a hook on the latents: ask for one loss of each forward pass.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -273,7 +266,7 @@ class CIWAE(IWAE):
     Parameters
     ----------
     encoder, decoder, latent_dim, likelihood
-        As for ``IWAE``.
+        As for ``VAE``.
     n_samples : int, default=10
         Latents in the bound.
     beta : float, default=0.5

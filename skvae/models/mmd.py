@@ -101,12 +101,8 @@ class InfoVAE(VAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width).
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     alpha : float, default=0
         Preference for information between x and z, at most 1: with 1 there is no divergence of
         single rows left, and the model is a Wasserstein autoencoder with a random encoder.
@@ -119,9 +115,6 @@ class InfoVAE(VAE):
         See ``maximum_mean_discrepancy``.
     bandwidth : float, default=1
         See ``maximum_mean_discrepancy``.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------

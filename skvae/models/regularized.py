@@ -22,19 +22,14 @@ class DenoisingAE(AE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to latents.
-    decoder : Module
-        From latents to rows (batch, ...): means or logits.
+    encoder, decoder, likelihood
+        As for ``AE``.
     noise : {"gaussian", "masking"}, default="gaussian"
         What happens to a row: normal noise is added (Vincent et al. 2010), or each of its elements
         is set to zero by chance (section 2.3), which for centred data is the mean.
     noise_scale : float, default=0.1
         Standard deviation of the normal noise, in units of the data; or the probability with which
         an element is masked (the paper tries 0.1 to 0.4).
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -88,9 +83,9 @@ class _RegularizedAE(AE):
         encoder: nn.Module,
         decoder: nn.Module,
         *,
-        embedding_weight: float,
-        reg_weight: float,
-        likelihood: Likelihood | None,
+        embedding_weight: float = 0.1,
+        reg_weight: float = 0.1,
+        likelihood: Likelihood | None = None,
     ) -> None:
         check_number("embedding_weight", embedding_weight)
         check_number("reg_weight", reg_weight)
@@ -142,19 +137,14 @@ class RAE_L2(_RegularizedAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to latents.
-    decoder : Module
-        From latents to rows (batch, ...): means or logits.
+    encoder, decoder, likelihood
+        As for ``AE``.
     embedding_weight : float, default=0.1
         Weight of the latent's length, in nats. It fixes the scale of the latents,
         which the decoder's penalty would let grow. The paper's 1e-4 goes with squared errors,
         which are worth much more in nats.
     reg_weight : float, default=0.01
         Weight of the squares of the decoder's parameters, in nats.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -204,8 +194,8 @@ class RAE_GP(_RegularizedAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to latents.
+    encoder, likelihood
+        As for ``AE``.
     decoder : Module
         From latents to rows (batch, ...): means or logits. Each row's output must be its own
         latent's alone, which it is not with batch normalisation.
@@ -213,9 +203,6 @@ class RAE_GP(_RegularizedAE):
         Weight of the latent's length, in nats; see ``RAE_L2``.
     reg_weight : float, default=0.1
         Weight of the squares of the Jacobian, in nats.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -234,23 +221,6 @@ class RAE_GP(_RegularizedAE):
     >>> bool(loss.diagnostics["decoder_penalty"] > 0)
     True
     """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        *,
-        embedding_weight: float = 0.1,
-        reg_weight: float = 0.1,
-        likelihood: Likelihood | None = None,
-    ) -> None:
-        super().__init__(
-            encoder,
-            decoder,
-            embedding_weight=embedding_weight,
-            reg_weight=reg_weight,
-            likelihood=likelihood,
-        )
 
     def _decoder_penalty(self, output: Any) -> Tensor:
         z, x_hat, track = output.z, output.x_hat, torch.is_grad_enabled()

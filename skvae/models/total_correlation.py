@@ -32,22 +32,14 @@ class BetaTCVAE(PenalizedVAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width). The posterior's mean and log variance
-        are linear in the features.
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     alpha, beta, gamma : float, default=1, 6 and 1
         Weights of information, total correlation and dimension-wise divergence. All one is a VAE.
     stratified : bool, default=True
         Whether the density of the latents is estimated by stratified sampling (appendix C.2), in
         which a row's own posterior weighs as one of all rows and the rest of the batch stands
         for the others; or by minibatch weighted sampling (appendix C.1), which is biased.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------
@@ -160,20 +152,12 @@ class FactorVAE(PenalizedVAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width). The posterior's mean and log variance
-        are linear in the features.
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     gamma : float, default=10
         Weight of the total correlation. The paper takes 10 to 40, by data set.
     discriminator_hidden : sequence of int, default=(256, 256)
         Widths of the discriminator's hidden layers; the paper's has five of 1000.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     References
     ----------

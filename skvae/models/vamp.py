@@ -25,17 +25,10 @@ class VAMP(VAE):
 
     Parameters
     ----------
-    encoder : Module
-        From rows (batch, ...) to features (batch, width).
-    decoder : Module
-        From latents (n, latent_dim) to rows (n, ...): means or logits.
-    latent_dim : int
-        Size of the latent.
+    encoder, decoder, latent_dim, likelihood
+        As for ``VAE``.
     n_pseudo_inputs : int, default=50
         Components K of the prior, for each of which every step encodes a row. The paper takes 500.
-    likelihood : Likelihood, optional
-        What the decoder's output says of the data; by default a Gaussian of variance one, without
-        its constant.
 
     Attributes
     ----------
