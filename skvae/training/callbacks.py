@@ -34,6 +34,14 @@ class Callback:
             The logs of the epochs that are made already.
         """
 
+    def progress(self) -> float:
+        """Return the share of the fit that is over, by what the callback goes by; asked each step.
+
+        The learning rate has run its course, and the fit ends, within an epoch too, at 1. It is
+        asked with the run's random state: draw nothing.
+        """
+        return 0.0
+
     def on_epoch_end(self, log: EpochLog) -> bool | None:
         """After each epoch; return True to end the fit.
 
@@ -216,6 +224,12 @@ class CallbackList(Callback):
                     f"{callback!r}."
                 )
         self.callbacks = list(callbacks)
+        # Most go by nothing, and a step is short.
+        self._paced = [c for c in self._objects() if type(c).progress is not Callback.progress]
+
+    def progress(self) -> float:
+        """Return that of the one that is furthest."""
+        return max(callback.progress() for callback in self._paced) if self._paced else 0.0
 
     def _objects(self) -> list[Callback]:
         return [callback for callback in self.callbacks if isinstance(callback, Callback)]

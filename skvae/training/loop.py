@@ -248,16 +248,19 @@ class _Run:
 
         By epochs, where no more is known.
         """
+        told = self.callbacks.progress()
         if self.total_steps is not None:
-            return min(1.0, step / self.total_steps)
+            return min(1.0, max(step / self.total_steps, told))
         of_steps = step / self.config.max_steps if self.config.max_steps else 0.0
-        return max((epoch - 1) / self.n_epochs, of_steps)
+        return min(1.0, max((epoch - 1) / self.n_epochs, of_steps, told))
 
     def _ends_early(self) -> bool:
         return self._budget_is_spent() or self._out_of_patience()
 
     def _budget_is_spent(self) -> bool:
-        return self.config.max_steps is not None and self.step >= self.config.max_steps
+        if self.config.max_steps is not None and self.step >= self.config.max_steps:
+            return True
+        return self.step > 0 and self.callbacks.progress() >= 1.0
 
     def _context(self, epoch: int) -> StepContext:
         # A weight that rises by epochs has come as far as the epoch's end from its first step on.

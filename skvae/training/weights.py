@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skvae.training.callbacks import Callback, EpochLog
+from skvae.training.callbacks import Callback
 from skvae.training.config import TrainingConfig
 from skvae.training.data import Batch, Data, steps_per_epoch
 from skvae.training.loop import train
@@ -83,7 +83,7 @@ class WeightedRows:
 
 
 class TimeBudget(Callback):
-    """End a fit after the epoch in which its time runs out.
+    """End a fit at the step in which its time runs out, its learning rate run down by then.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ class TimeBudget(Callback):
     >>> from skvae.training import TimeBudget
     >>> budget = TimeBudget(60.0)
     >>> budget.on_fit_begin(None, n_epochs=20)
-    >>> budget.on_epoch_end({"epoch": 1})
-    False
+    >>> budget.progress() < 0.1
+    True
     """
 
     def __init__(self, seconds: float) -> None:
@@ -107,9 +107,10 @@ class TimeBudget(Callback):
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def on_epoch_end(self, log: EpochLog) -> bool:
+    def progress(self) -> float:
         """Look at the clock."""
-        return time.perf_counter() - self._start >= self.seconds
+        elapsed = time.perf_counter() - self._start
+        return elapsed / self.seconds if self.seconds > 0 else 1.0
 
 
 class LastWeights(Callback):
