@@ -95,6 +95,29 @@ class TestColumnShapes:
         score = column_shapes(pd.DataFrame({"x": a}), pd.DataFrame({"x": b})).value
         assert score == pytest.approx(1 - ks_2samp(a, b).statistic, abs=1e-12)
 
+    @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+    def test_whole_numbers_at_the_ends_of_their_dtype(self, dtype):
+        ends = np.iinfo(dtype)
+        a = np.array([ends.min, ends.min, ends.max, ends.max], dtype=dtype)
+        b = np.array([ends.min, ends.max, ends.max, ends.max], dtype=dtype)
+        assert column_shapes(pd.DataFrame({"x": a}), pd.DataFrame({"x": b})).value == 0.75
+
+    def test_large_whole_numbers_keep_their_last_digit(self):
+        a = 2**60 + np.arange(100)
+        score = column_shapes(pd.DataFrame({"x": a}), pd.DataFrame({"x": a + 10})).value
+        assert score == pytest.approx(0.9)
+
+    @pytest.mark.parametrize("n", [500, 20_000])
+    def test_tv_is_that_of_the_frequencies_at_any_length(self, n):
+        rng = np.random.default_rng(5)
+        a, b = (
+            rng.choice(["a", "b", "c", None], n, p=p) for p in ([0.5, 0.2, 0.1, 0.2], [0.25] * 4)
+        )
+        shares = [pd.Series(x).value_counts(normalize=True) for x in (a, b)]
+        expected = 1 - (shares[0] - shares[1]).abs().sum() / 2
+        score = column_shapes(pd.DataFrame({"c": a}), pd.DataFrame({"c": b})).value
+        assert score == pytest.approx(expected, abs=1e-12)
+
     def test_extreme_numbers(self):
         a = pd.DataFrame({"x": [-np.inf, 0.5, 1e300, np.inf]})
         assert column_shapes(a, a).value == 1.0

@@ -63,7 +63,7 @@ def coverage(
         if column in tables.numerical:
             rows.append((column, "range", *_range_coverage(*tables.numbers(column))))
         else:
-            rows.append((column, "levels", *_level_coverage(*tables.level_counts(column))))
+            rows.append((column, "levels", *_level_coverage(tables.level_counts(column)[1])))
     details = pd.DataFrame(rows, columns=["column", "metric", "score", "outside"])
     oracle = None
     if holdout is not None:
@@ -85,10 +85,10 @@ def _range_coverage(real: np.ndarray, synthetic: np.ndarray) -> tuple[float, flo
     return float(max(0.0, 1.0 - missed / (high - low))), outside
 
 
-def _level_coverage(real: dict, synthetic: dict) -> tuple[float, float]:
+def _level_coverage(counts: np.ndarray) -> tuple[float, float]:
     # The categories of a dtype that no row holds are not there to be covered.
-    real, synthetic = ({k: n for k, n in counts.items() if n} for counts in (real, synthetic))
-    if not real or not synthetic:
+    is_real, is_synthetic = counts > 0
+    if not is_real.any() or not is_synthetic.any():
         return np.nan, np.nan
-    unknown = sum(synthetic[level] for level in synthetic.keys() - real.keys())
-    return len(real.keys() & synthetic.keys()) / len(real), unknown / sum(synthetic.values())
+    score = (is_real & is_synthetic).sum() / is_real.sum()
+    return float(score), float(counts[1, ~is_real].sum() / counts[1].sum())

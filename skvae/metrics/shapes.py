@@ -11,9 +11,11 @@ import pandas as pd
 from ._result import MetricResult
 from ._tables import Tables
 
-# SDMetrics rounds to this many decimals so that differences in the last bit count as ties.
-_DECIMALS = 14
-_N_BINS = 16_384
+# SDMetrics rounds to 14 decimals so that differences in the last bit count as ties.
+_DECIMALS = 1e14
+_MAX_BINS = 16_384
+# Beyond it, differences of whole numbers leave int64.
+_MAX_WHOLE = 2.0**61
 
 
 def column_shapes(
@@ -79,9 +81,9 @@ def column_shapes(
     pair = Tables.of(real, synthetic, discrete_columns=discrete_columns)
     numerical = set(pair.numerical)
     rows = [
-        (column, "ks", _ks_complement(*pair.numbers(column)))
+        (column, "ks", _ks_complement(pair.numbers(column, keep_integers=True)))
         if column in numerical
-        else (column, "tv", _tv_complement(*pair.level_counts(column)))
+        else (column, "tv", _tv_complement(pair.level_counts(column)[1]))
         for column in pair.real.columns
     ]
     details = pd.DataFrame(rows, columns=["column", "metric", "score"])
@@ -91,14 +93,14 @@ def column_shapes(
     return MetricResult("column shapes", float(details["score"].mean()), details, oracle)
 
 
-def _ks_complement(real: np.ndarray, synthetic: np.ndarray) -> float:
-    samples = [_known(real), _known(synthetic)]
+def _ks_complement(samples: list[np.ndarray]) -> float:
+    samples = [_known(cells) for cells in samples]
     return 1.0 - _largest_gap(samples) if all(map(len, samples)) else np.nan
 
 
 def _known(cells: np.ndarray) -> np.ndarray:
-    missing = np.isnan(cells)
-    return cells[~missing] if missing.any() else cells
+    # The minimum of any NaN is NaN.
+    return cells[~np.isnan(cells)] if len(cells) and np.isnan(cells.min()) else cells
 
 
 def _largest_gap(samples: list[np.ndarray]) -> float:
@@ -108,87 +110,110 @@ def _largest_gap(samples: list[np.ndarray]) -> float:
     the gap at their ends. Only rows in bins inside which, going by the counts, a larger gap may
     lie are looked at more closely: value by value where few whole numbers fit in, else sorted.
     """
-    whole = all(bool((np.rint(cells) == cells).all()) for cells in samples)
-    if not whole:
-        samples = [_rounded(cells) for cells in samples]
-    codes, heights, n_bins, unit = _equal_bins(samples, whole)
-    gap, starts, ends = _gap_at_ends(codes, np.zeros((2, 1), dtype=np.int64), n_bins)
-    if whole and unit == 1:
-        return gap
     sizes = [len(cells) for cells in samples]
-    low, high = (rows.T / sizes for rows in (starts, ends))
-    is_open = np.maximum(high[:, 0] - low[:, 1], high[:, 1] - low[:, 0]) > gap
-    below = starts[:, is_open]
-    rank = np.cumsum(is_open) - 1
-    kept = [np.flatnonzero(is_open[c]) for c in codes]
-    codes = [c[k] for c, k in zip(codes, kept, strict=True)]
-    if unit and below.shape[1] * unit <= 4 * sum(sizes):
-        heights = [h[k].astype(np.int64) for h, k in zip(heights, kept, strict=True)]
-        codes = [rank[c] * unit + h - c * unit for c, h in zip(codes, heights, strict=True)]
-        return max(gap, _gap_at_ends(codes, below, unit, sizes)[0])
-    samples = [cells[k] for cells, k in zip(samples, kept, strict=True)]
-    return max(gap, _gap_inside(samples, [rank[c] for c in codes], below, sizes))
+    # Gaps are whole numbers when a row counts as many as the other table has rows.
+    weights = [size // math.gcd(*sizes) for size in reversed(sizes)]
+    low = min(cells.min().item() for cells in samples)
+    high = max(cells.max().item() for cells in samples)
+    if -_MAX_WHOLE < low <= high < _MAX_WHOLE and all(map(_is_whole, samples)):
+        samples = [cells.astype(np.int64, copy=False) for cells in samples]
+        codes, n_bins, shift = _whole_bins(samples, int(low), int(high))
+    else:
+        codes, n_bins, shift = _equal_bins(samples, low, high)
+    up, down = _rises(codes, weights, n_bins)
+    ends = np.cumsum(up - down)
+    gap = max(ends.max(), -ends.min())
+    if shift != 0:
+        is_open = (ends + down > gap) | (ends - up < -gap)
+        opened = np.flatnonzero(is_open)
+        starts = ends[opened] - up[opened] + down[opened]
+        kept = [np.flatnonzero(is_open[c]) for c in codes]
+        samples = [cells[k] for cells, k in zip(samples, kept, strict=True)]
+        if shift and len(starts) << shift <= 4 * sum(sizes):
+            first = np.zeros(n_bins, dtype=np.int64)
+            first[opened] = int(low) + ((opened - np.arange(len(opened))) << shift)
+            codes = [x - first[c[k]] for x, c, k in zip(samples, codes, kept, strict=True)]
+            up, down = _rises(codes, weights, len(starts) << shift)
+            inside = np.cumsum((up - down).reshape(-1, 1 << shift), axis=1) + starts[:, None]
+            gap = max(gap, np.abs(inside).max(initial=0))
+        else:
+            gap = max(gap, _gap_inside(samples, [up[opened], down[opened]], starts, weights))
+    return float(gap / (sizes[0] * weights[0]))
+
+
+def _is_whole(cells: np.ndarray) -> bool:
+    if cells.dtype.kind == "i":
+        return True
+    # Most columns that are not whole show it at once.
+    return all(bool((np.rint(part) == part).all()) for part in (cells[:50], cells))
+
+
+def _n_bins(n_rows: int) -> int:
+    return min(_MAX_BINS, 1 << (n_rows.bit_length() - 1))
+
+
+def _whole_bins(samples: list, low: int, high: int) -> tuple[list, int, int]:
+    """Bin of each whole number, how many there are, and their width, 2**shift."""
+    width, n_rows = high - low, sum(map(len, samples))
+    shift = 0 if width < 2 * n_rows else width.bit_length() - _n_bins(n_rows).bit_length() + 1
+    codes = [cells - low for cells in samples]
+    if shift:
+        for c in codes:
+            c >>= shift
+    return codes, (width >> shift) + 1, shift
+
+
+def _equal_bins(samples: list, low: float, high: float) -> tuple[list, int, None]:
+    """Bin of each number, rounded as SDMetrics does, and how many there are."""
+    with np.errstate(all="ignore"):
+        low, high = np.rint(low * _DECIMALS), np.rint(high * _DECIMALS)
+        scale = np.divide(_n_bins(sum(map(len, samples))) - 1, high - low)
+        n_bins = (high - low) * scale
+    if not np.isfinite(n_bins):  # one value, or an infinite one
+        return [np.zeros(len(cells), dtype=np.int64) for cells in samples], 1, None
+    codes = []
+    for cells in samples:
+        heights = _rounded(cells)
+        heights -= low
+        heights *= scale
+        codes.append(heights.astype(np.int64))
+    return codes, int(n_bins) + 1, None
 
 
 def _rounded(cells: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        rounded = np.round(cells, _DECIMALS)
-    finite = np.isfinite(rounded)
-    return rounded if finite.all() else np.where(finite, rounded, cells)
+    with np.errstate(over="ignore"):
+        scaled = cells * _DECIMALS
+    return np.rint(scaled, out=scaled)
 
 
-def _equal_bins(samples: list, whole: bool) -> tuple[list, list, int, int]:
-    """Bin of each cell, its height above the lowest, the number of bins, and their width.
-
-    The width is a power of two where all cells are whole, and otherwise not told.
-    """
-    low = min(cells.min() for cells in samples)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        width = max(cells.max() for cells in samples) - low
-        scale = (_N_BINS - 1) / width
-        scalable = np.isfinite(width * scale)
-    if not scalable:  # one value, or an infinite one
-        return [np.zeros(len(cells), dtype=np.int64) for cells in samples], samples, 1, 0
-    unit = 0
-    if whole:
-        unit = 1 << max(0, math.ceil(math.log2((width + 1) / _N_BINS)))
-        scale = 1.0 / unit
-    heights = [cells - low for cells in samples]
-    codes = [(h * scale).astype(np.int64) for h in heights]
-    return codes, heights, int(width * scale) + 1, unit
+def _rises(codes: list, weights: list[int], n_bins: int) -> list[np.ndarray]:
+    """How far either step function rises within each bin."""
+    counts = [np.bincount(c, minlength=n_bins) for c in codes]
+    for count, weight in zip(counts, weights, strict=True):
+        if weight > 1:
+            count *= weight
+    return counts
 
 
-def _gap_at_ends(codes: list, below: np.ndarray, n_parts: int, sizes=None) -> tuple:
-    """Largest gap at the ends of bins, and the rows of either table up to their two ends.
-
-    The bins are `n_parts` parts of each of some intervals, which have `below` rows below them.
-    """
-    n_bins = below.shape[1] * n_parts
-    counts = np.stack([np.bincount(c, minlength=n_bins) for c in codes])
-    ends = np.cumsum(counts.reshape(2, -1, n_parts), axis=2) + below[:, :, None]
-    ends = ends.reshape(2, -1)
-    real, synthetic = sizes or map(len, codes)
-    gap = np.abs(ends[0] / real - ends[1] / synthetic).max(initial=0.0)
-    return float(gap), ends - counts, ends
-
-
-def _gap_inside(samples: list, codes: list, below: np.ndarray, sizes: list[int]) -> float:
-    """Largest gap at the values inside intervals that have `below` rows below them."""
-    samples, codes = ([np.sort(x) for x in arrays] for arrays in (samples, codes))
-    firsts = [np.searchsorted(c, np.arange(below.shape[1])) for c in codes]
-    largest = 0.0
-    for steps, intervals in zip(samples, codes, strict=True):
-        shares = [
-            (np.searchsorted(x, steps, side="right") + (b - first)[intervals]) / n
-            for x, b, first, n in zip(samples, below, firsts, sizes, strict=True)
-        ]
-        largest = max(largest, float(np.abs(shares[0] - shares[1]).max(initial=0.0)))
+def _gap_inside(samples: list, rises: list, starts: np.ndarray, weights: list[int]) -> int:
+    """Largest gap at the values inside intervals, `starts` being the gaps before them."""
+    samples = [np.sort(_rounded(x) if x.dtype.kind == "f" else x) for x in samples]
+    up, down = (np.cumsum(rise) - rise for rise in rises)
+    offsets = starts - up + down
+    largest = 0
+    for steps, rise, weight in zip(samples, rises, weights, strict=True):
+        up, down = (
+            np.searchsorted(x, steps, side="right") * w
+            for x, w in zip(samples, weights, strict=True)
+        )
+        gaps = up - down + np.repeat(offsets, rise // weight)
+        largest = max(largest, np.abs(gaps).max(initial=0))
     return largest
 
 
-def _tv_complement(real: dict, synthetic: dict) -> float:
-    n_real, n_synthetic = sum(real.values()), sum(synthetic.values())
-    if not n_real or not n_synthetic:
+def _tv_complement(counts: np.ndarray) -> float:
+    real, synthetic = counts.sum(axis=1)
+    if not real or not synthetic:
         return np.nan
-    shared = real.keys() & synthetic.keys()
-    return sum(min(real[level] / n_real, synthetic[level] / n_synthetic) for level in shared)
+    overlap = np.minimum(counts[0] * synthetic, counts[1] * real).sum()
+    return float(overlap / (real * synthetic))

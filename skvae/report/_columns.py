@@ -93,10 +93,9 @@ def _edge_text(edge: float, dtype) -> str:
 
 
 def _of_levels(tables: Tables, column) -> ColumnPanel:
-    counts = pd.DataFrame(
-        dict(zip(("real", "synthetic"), tables.level_counts(column), strict=True))
-    )
-    counts = counts.fillna(0.0).astype(float)
+    levels, counts = tables.level_counts(column)
+    labels = pd.Index(levels, dtype=object, tupleize_cols=False)
+    counts = pd.DataFrame(counts.T.astype(float), labels, ["real", "synthetic"])
     n_missing = [int(t[column].isna().sum()) for t in tables.tables[:2]]
     if any(n_missing):
         counts.loc["(missing)"] = n_missing
