@@ -29,8 +29,8 @@ from skvae.tabular.conditions import (
 
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
-# Pilots of a model; the most groups that look ahead; pilots that are enough to tell of a group.
-N_PILOTS, MAX_STEERED, MIN_AGREE = 20_000, 32, 100
+# Pilots of a model, and the most groups that look ahead.
+N_PILOTS, MAX_STEERED = 20_000, 32
 # Temperature and pilots, by model.
 _PILOTS: WeakKeyDictionary = WeakKeyDictionary()
 # What is joined of the draws of several groups.
@@ -119,7 +119,7 @@ class ConditionalMixin(KnownCellsMixin):
         generator = torch.Generator(device).manual_seed(int(seed))
         ahead = self._look_ahead(evidence)
         if ahead is not None:
-            pool = self._few(pool, ahead, evidence)
+            pool = self._few(pool, evidence)
         elif isinstance(self.model_, AutoregressiveTVAE):
             pool = -(-pool // 4)  # they double twice on the way, or are latents only
         parts = []
@@ -161,7 +161,7 @@ class ConditionalMixin(KnownCellsMixin):
             found = _PILOTS[model] = self.temperature, Pilots(z if normal else None, codes)
         return Lookahead(model, found[1], evidence)
 
-    def _few(self, pool, ahead: Lookahead, evidence: Evidence):
+    def _few(self, pool, evidence: Evidence):
         """Return how many of the particles do where they look ahead.
 
         Copies of a row still differ in the columns after the evidence: the more of these there
@@ -169,9 +169,8 @@ class ConditionalMixin(KnownCellsMixin):
         """
         sequence = self.model_.sequence
         last = max((sequence.index(column) for column in evidence.known_columns), default=0)
-        rare = ahead.n_agree.cpu().numpy() < MIN_AGREE
-        share = (1 + np.where(rare, 3, 1) * ((last + 1) / len(sequence)) ** 2) / 8
-        return np.ceil(pool * share).astype(np.int64)
+        seen = (last + 1) / len(sequence)
+        return np.ceil(pool * (1 + 2 * seen**2) / 8).astype(np.int64)
 
     def _alternatives(self, rebalance, shared, n_samples):
         """Return a condition for each share of a rebalanced column, and the rows of each."""
