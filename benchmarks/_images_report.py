@@ -1,6 +1,6 @@
 """The section of RESULTS.md on images and embeddings."""
 
-from statistics import median
+from statistics import mean, median
 
 from _report import by_task, load_averages, markdown, provenance, spread
 
@@ -92,7 +92,7 @@ def _overhead(records):
         [
             "data", "batch", "bare, Adam", "bare, fused Adam", "skvae", "skvae, whole fit",
             "pythae", "pyautoencoder", "skvae / bare", "skvae / fused", "pythae / bare",
-            "pyautoencoder / bare",
+            "pyautoencoder / bare", "load",
         ]
     ]  # fmt: skip
     for (name, batch_size), record in sorted(
@@ -119,13 +119,14 @@ def _overhead(records):
                 ratio("skvae", "bare_fused"),
                 ratio("pythae", "bare"),
                 ratio("pyautoencoder", "bare"),
+                f"{mean(record['load_average']):.1f}",
             ]
         )
     n_rounds = {len(record["cpu_s_per_epoch"]["skvae"]) for record in records.values()}
     text = (
         "CPU seconds of an epoch, the least of "
         f"{_join(n_rounds)} rounds taken in turn (in brackets their median; of ratios, the median "
-        "of the rounds' ratios)."
+        "of the rounds' ratios). *load* is the load average of the two cores meanwhile."
     )
     return "\n\n".join(["### Seconds of an epoch", text, markdown(rows)])
 
