@@ -12,8 +12,7 @@ from sklearn.mixture import BayesianGaussianMixture
 import skvae
 from skvae import AEStetikClusterer
 from skvae.datasets import make_spatial_domains
-from skvae.models import StepContext
-from skvae.models import spatial as spatial_models
+from skvae.models import StepContext, spatial_base
 from skvae.spatial import visium_places
 from skvae.training import TrainingConfig
 
@@ -107,14 +106,14 @@ def test_windows_are_those_of_the_array_scaled_to_the_unit_interval_with_medians
 
 
 def test_the_loss_of_a_batch_is_the_papers(fitted, tissue, monkeypatch):
-    drawn, draw_triplets = [], spatial_models.draw_triplets
+    drawn, draw_triplets = [], spatial_base.draw_triplets
 
     def draw(labels, **options):
         assert options == {"every_label": True, "n_repeats": 1}
         drawn.append(draw_triplets(labels, **options))
         return drawn[-1]
 
-    monkeypatch.setattr(spatial_models, "draw_triplets", draw)
+    monkeypatch.setattr(spatial_base, "draw_triplets", draw)
     view, labels = view_of(fitted, tissue), np.stack([ROW % 3, COLUMN % 4], axis=1)
     model = pickle.loads(pickle.dumps(fitted.model_)).double()
     chosen = np.arange(40)

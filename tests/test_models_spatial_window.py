@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skvae.models import WINDOW_TRAINING, StepContext, WindowAutoencoder, triplet_loss
-from skvae.models import spatial as module
+from skvae.models import spatial_base as module
 from skvae.training import TrainingConfig, train
 
 SIDE, N_FEATURES = 6, 3

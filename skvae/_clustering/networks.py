@@ -13,7 +13,7 @@ import numpy as np
 import skvae.models
 from skvae._clustering.rings import RingView
 from skvae._clustering.windows import WindowView, find_lattice
-from skvae.models.spatial import check_weights
+from skvae.models.spatial_base import check_weights
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.training import TrainingConfig
 
@@ -89,16 +89,12 @@ def network_spec(
 
     ``n_expression`` of the features are of the expression.
     """
-    arguments = view.arguments(
-        params["n_components"],
-        hidden_layer_sizes=params["hidden_layer_sizes"],
-        reconstruction=RECONSTRUCTIONS[params["likelihood"]],
-        triplet_weight=params["triplet_weight"],
-        contrast_weight=params["contrast_weight"],
-        modality_weights=params["modality_weights"],
-    )
-    arguments["n_features"] = n_expression
-    arguments["n_morphology_features"] = view.features.shape[1] - n_expression
+    arguments = {
+        **view.arguments(params),
+        "reconstruction": RECONSTRUCTIONS[params["likelihood"]],
+        "n_features": n_expression,
+        "n_morphology_features": view.features.shape[1] - n_expression,
+    }
     known = list(inspect.signature(getattr(skvae.models, view.network)).parameters)
     free = [name for name in known if name not in arguments]
     more = params["model_params"] or {}

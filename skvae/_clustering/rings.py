@@ -7,6 +7,7 @@ trains the network in between. ``windows`` has the other view.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,24 +57,15 @@ class RingView:
         for ring in range(1, 1 + N_RINGS):
             self.rows[:, 1 + ring] = around.ring_matrix(ring) @ features
 
-    def arguments(
-        self,
-        n_components: int,
-        *,
-        hidden_layer_sizes,
-        reconstruction: str,
-        triplet_weight: float,
-        contrast_weight: float,
-        modality_weights: tuple[float, float],
-    ) -> dict[str, Any]:
-        """Return arguments of the network, beside the numbers of features."""
+    def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments of the network that the clusterer's parameters come to."""
+        weights, factor = tuple(params["modality_weights"]), params["triplet_weight"]
         return {
-            "latent_dim": min(n_components, self.features.shape[1]),
-            "hidden_layer_sizes": tuple(hidden_layer_sizes),
-            "reconstruction": reconstruction,
-            "reconstruction_weights": tuple(modality_weights),
-            "triplet_weights": tuple(triplet_weight * weight for weight in modality_weights),
-            "contrast_weight": contrast_weight,
+            "latent_dim": min(params["n_components"], self.features.shape[1]),
+            "hidden_layer_sizes": tuple(params["hidden_layer_sizes"]),
+            "reconstruction_weights": weights,
+            "triplet_weights": tuple(factor * weight for weight in weights),
+            "contrast_weight": params["contrast_weight"],
         }
 
     def training(self, max_steps: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,26 +55,16 @@ class WindowView:
             cells = np.column_stack([cells[:, 0], 2 * cells[:, 1] + cells[:, 0]])
         self.windows = window_indices(cells, size, around.slides)
 
-    def arguments(
-        self,
-        n_components: int,
-        *,
-        hidden_layer_sizes,
-        reconstruction: str,
-        triplet_weight: float,
-        contrast_weight: float,
-        modality_weights: tuple[float, float],
-    ) -> dict[str, Any]:
-        """Return arguments of the network, beside the numbers of features."""
-        expression, morphology = modality_weights
+    def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments of the network that the clusterer's parameters come to."""
+        expression, morphology = params["modality_weights"]
         return {
-            "latent_dim": n_components,
+            "latent_dim": params["n_components"],
             "window": self.size,
-            "hidden_channels": int(hidden_layer_sizes[0]),
+            "hidden_channels": int(params["hidden_layer_sizes"][0]),
             "total_weight": expression + morphology,
             "morphology_weight": morphology,
-            "reconstruction": reconstruction,
-            "triplet_weight": triplet_weight,
+            "triplet_weight": params["triplet_weight"],
             "missing": "median" if self.paper else "mask",
             "bounded": self.paper,
         }

@@ -44,7 +44,7 @@ from skvae.models.poincare import PoincareOutput, PoincareVAE
 from skvae.models.quantized import VQVAE, QuantizedAE, QuantizedEncodeOutput, QuantizedOutput
 from skvae.models.regularized import RAE_GP, RAE_L2, DenoisingAE
 from skvae.models.riemannian import RHVAE, KernelMetric
-from skvae.models.spatial import STUDENT_TRAINING, SpatialStudent
+from skvae.models.spatial_student import STUDENT_TRAINING, SpatialStudent
 from skvae.models.spatial_window import WINDOW_TRAINING, WindowAutoencoder, WindowOutput
 from skvae.models.spherical import SphericalOutput, SphericalVAE
 from skvae.models.tabular import TabularVAE

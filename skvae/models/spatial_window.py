@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skvae.models.autoencoder import AEDecodeOutput, AEEncodeOutput
 from skvae.models.checks import check_count, check_number
 from skvae.models.core import LossResult, ModelOutput, StepContext
-from skvae.models.spatial import (
+from skvae.models.spatial_base import (
     MODALITIES,
     IndexedAutoencoder,
     or_one,

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch.nn import functional as F
 
 from skvae.models import STUDENT_TRAINING, SpatialStudent, StepContext, triplet_loss
-from skvae.models import spatial as module
+from skvae.models import spatial_base as module
 from skvae.training import TrainingConfig, train
 
 N, N_FEATURES = 60, 6
