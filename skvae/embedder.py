@@ -373,6 +373,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         else:
             spec, self._labels = plan_model(self, self._format, rows, y, stream, classes)
             self._conditional = spec["n_classes"] is not None
+            vars(self).pop("classes_", None)  # of an earlier fit
             if self._labels is not None:
                 self.classes_ = self._labels.classes
             self.mean_, self.scale_ = self._format.mean_, self._format.scale_

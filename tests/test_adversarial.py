@@ -20,7 +20,6 @@ from skvae.models import (
     MLPEncoder,
     StepContext,
 )
-from skvae.models.adversarial import discrimination_loss, gradient_penalty
 from skvae.training import TrainingConfig, train
 
 N_FEATURES = 6
@@ -53,36 +52,6 @@ def touched(loss, model):
 
 def cross_entropy(logits, target):
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-class TestDiscriminator:
-    def test_the_features_are_all_hidden_layers_and_the_last_makes_the_logit(self):
-        torch.manual_seed(0)
-        model = MLPDiscriminator((5, 4))
-        x = torch.randn(3, 2, 2)
-        logits, features = model(x)
-        assert features.shape == (3, 9)
-        torch.testing.assert_close(features[:, :5], F.silu(model.layers[0](x.flatten(1))))
-        torch.testing.assert_close(features[:, 5:], F.silu(model.layers[1](features[:, :5])))
-        torch.testing.assert_close(logits, model.logit(features[:, 5:])[:, 0])
-
-    def test_guessing_costs_log_two(self):
-        loss = discrimination_loss(torch.zeros(3), torch.zeros(5))
-        assert loss.item() == pytest.approx(math.log(2))
-
-    def test_the_loss_is_the_cross_entropy(self):
-        real, fake = torch.randn(3), torch.randn(5)
-        expected = 0.5 * (cross_entropy(real, 1.0) + cross_entropy(fake, 0.0))
-        torch.testing.assert_close(discrimination_loss(real, fake), expected)
-
-    def test_the_penalty_of_a_linear_map(self):
-        x = torch.randn(7, 2, requires_grad=True)
-        weight = torch.tensor([3.0, 4.0], requires_grad=True)
-        penalty = gradient_penalty(x @ weight, x)
-        assert penalty.item() == pytest.approx(12.5)
-        torch.testing.assert_close(torch.autograd.grad(penalty, weight)[0], weight.detach())
-        with torch.no_grad():
-            assert gradient_penalty(x @ weight, x) == 0
 
 
 class TestAdversarialAE:

@@ -392,6 +392,10 @@ class TestLabels:
         guesses = KNeighborsClassifier(5).fit(X, names).predict(mixed)
         assert len(set(guesses)) == 10
 
+    def test_labels_of_an_earlier_fit_are_forgotten(self, digits):
+        embedder = small(model="conditional").fit(*digits)
+        assert not hasattr(embedder.set_params(model="vae").fit(*digits), "classes_")
+
     def test_labels_are_needed_where_the_model_is_conditional(self, digits):
         with pytest.raises(ValueError, match=r"model='conditional' needs labels: fit\(X, y\)"):
             small(model="conditional").fit(digits[0])

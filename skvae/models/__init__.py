@@ -1,7 +1,7 @@
 """Torch modules: the core, the likelihoods and the models."""
 
 from skvae.models.ada_gvae import AdaGVAE, AdaGVAEOutput
-from skvae.models.adversarial import VAEGAN, AdversarialAE, MLPDiscriminator
+from skvae.models.adversarial import VAEGAN, AdversarialAE
 from skvae.models.autoencoder import AE, AEDecodeOutput, AEEncodeOutput, AEOutput
 from skvae.models.autoregressive_tvae import AutoregressiveTVAE
 from skvae.models.code_tables import (
@@ -21,6 +21,7 @@ from skvae.models.core import (
     kl_divergence_diag_gaussian,
     reparametrize,
 )
+from skvae.models.discriminator import MLPDiscriminator
 from skvae.models.disentangled import BetaVAE, DisentangledBetaVAE
 from skvae.models.factorized_tvae import FactorizedTVAE
 from skvae.models.flow_vae import IAFVAE, FlowOutput, FlowVAE, LinearFlowVAE

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skvae.models.adversarial import MLPDiscriminator, discrimination_loss
 from skvae.models.checks import check_number
 from skvae.models.core import LossResult, StepContext, log_density_gaussian
+from skvae.models.discriminator import MLPDiscriminator, discrimination_loss
 from skvae.models.disentangled import PenalizedVAE
 from skvae.models.likelihoods import Likelihood, LikelihoodType
 
