@@ -140,30 +140,8 @@ class InverseAutoregressiveFlowSampler(FlowSampler):
 
     Parameters
     ----------
-    n_transforms : int, default=3
-        Autoregressive maps, one after the other, in alternating orders of the dimensions.
-    hidden_layer_sizes : tuple of int, default=(64, 64)
-        Widths of the hidden layers of each map's network.
-    max_steps : int, default=1000
-        Most optimizer steps. A tenth of the latents is held out, and training ends once there is
-        no gain on it.
-    batch_size : int, default=256
-        Latents in a step.
-    learning_rate : float, default=5e-3
-        Of AdamW.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the networks' start, the choice of rows held out and the order of the others.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Size of the latent.
-    mean_, scale_ : float64 array of shape (latent_dim,)
-        By which the latents are standardised.
-    weights_ : dict of str to ndarray
-        State of the networks.
-    n_steps_ : int
-        Optimizer steps made.
+    n_transforms, hidden_layer_sizes, max_steps, batch_size, learning_rate, random_state
+        As for ``MaskedAutoregressiveFlowSampler``, and so are the attributes.
 
     References
     ----------
