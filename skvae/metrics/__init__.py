@@ -19,12 +19,14 @@ that real rows reach, where a holdout is given. :class:`SampleScorer` makes scor
 """
 
 from ._result import CurveResult, MetricResult, PrivacyResult, TwoSampleResult
-from .attacks import attribute_inference, membership_inference, singling_out
+from .attributes import attribute_inference
 from .coverage import coverage
+from .membership import membership_inference
 from .precision_recall import alpha_precision, beta_recall
 from .privacy import closest_record_share, exact_copies, nearest_neighbour_ratio
 from .scorers import SampleScorer, column_shapes_scorer, pair_trends_scorer, two_sample_scorer
 from .shapes import column_shapes
+from .singling_out import singling_out
 from .trends import pair_trends
 from .two_sample import two_sample_score
 from .utility import utility

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as pdt
 
+# Positions in a list of tables.
+REAL, SYNTHETIC, HOLDOUT = range(3)
 # Of so many rows levels are counted quicker in one go over both tables.
 _FEW_ROWS = 6000
 
@@ -48,6 +50,19 @@ class Tables:
             is_discrete = column in declared or not is_numerical(real[column])
             (discrete if is_discrete else numerical).append(column)
         return cls(tables, numerical, discrete)
+
+    @classmethod
+    def with_holdout(cls, real, synthetic, holdout, discrete_columns) -> Tables:
+        """Check three tables of which the last holds rows that the synthesizer never saw."""
+        if holdout is None:
+            raise ValueError(
+                "holdout must hold real rows that the synthesizer never saw: without them nothing "
+                "says how near to the real rows is too near."
+            )
+        tables = cls.of(real, synthetic, holdout, discrete_columns=discrete_columns)
+        if min(tables.sizes[REAL], tables.sizes[HOLDOUT]) < 2:
+            raise ValueError("real and holdout must have at least two rows each.")
+        return tables
 
     @property
     def real(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -75,13 +75,8 @@ def alpha_precision(
     >>> bool(alpha_precision(real, 3 * fresh).value < 0.6)
     True
     """
-    options = {"max_rows": max_rows, "discrete_columns": discrete_columns}
-    found = _precision(*_drawn(real, synthetic, random_state=random_state, **options))
-    oracle = None
-    if holdout is not None:
-        drawn = _drawn(real, holdout, random_state=random_state, **options)
-        oracle = _summary(_precision(*drawn))
-    return _curve("alpha-precision", found, oracle)
+    options = (max_rows, discrete_columns, random_state)
+    return _compare("alpha-precision", _precision, real, synthetic, holdout, *options)
 
 
 def beta_recall(
@@ -139,16 +134,21 @@ def beta_recall(
     >>> bool(beta_recall(real, real.mean() + 0 * fresh).value < 0.1)
     True
     """
-    options = {"max_rows": max_rows, "discrete_columns": discrete_columns}
-    found = _recall(*_drawn(real, synthetic, random_state=random_state, **options))
-    oracle = None
-    if holdout is not None:
-        drawn = _drawn(real, holdout, random_state=random_state, **options)
-        oracle = _summary(_recall(*drawn))
-    return _curve("beta-recall", found, oracle)
+    options = (max_rows, discrete_columns, random_state)
+    return _compare("beta-recall", _recall, real, synthetic, holdout, *options)
 
 
-def _drawn(real, synthetic, *, max_rows, discrete_columns, random_state) -> list[np.ndarray]:
+def _compare(name: str, curve: Callable, real, synthetic, holdout, *options) -> CurveResult:
+    """Draw a curve of two tables, and for the oracle that of the real rows and the holdout."""
+    found = curve(*_drawn(real, synthetic, *options))
+    details = pd.DataFrame(
+        {"expected": _LEVELS, "found": found, "score": 1.0 - np.abs(_LEVELS - found)}
+    )
+    oracle = None if holdout is None else _summary(curve(*_drawn(real, holdout, *options)))
+    return CurveResult(name, _summary(found), details, oracle)
+
+
+def _drawn(real, synthetic, max_rows, discrete_columns, random_state) -> list[np.ndarray]:
     """Draw rows of both tables, numbers over their real range and levels as indicators."""
     tables = Tables.of(real, synthetic, discrete_columns=discrete_columns)
     if len(tables.real) < 2:
@@ -193,10 +193,3 @@ def _recall(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
 
 def _summary(found: np.ndarray) -> float:
     return float(1.0 - np.abs(_LEVELS - found).sum() / _LEVELS.sum())
-
-
-def _curve(name: str, found: np.ndarray, oracle: float | None) -> CurveResult:
-    details = pd.DataFrame(
-        {"expected": _LEVELS, "found": found, "score": 1.0 - np.abs(_LEVELS - found)}
-    )
-    return CurveResult(name, _summary(found), details, oracle)

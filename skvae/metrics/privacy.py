@@ -10,9 +10,8 @@ from sklearn.utils import check_random_state
 
 from ._distances import encode, nearest, rows_of
 from ._result import PrivacyResult
-from ._tables import Tables
+from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
 
-_REAL, _SYNTHETIC, _HOLDOUT = range(3)
 # Distances closer than this are ties.
 _TIE = 1e-6
 
@@ -80,15 +79,13 @@ def closest_record_share(
     >>> closest_record_share(real, real, holdout).value
     1.0
     """
-    tables = _with_holdout(real, synthetic, holdout, discrete_columns)
+    tables = Tables.with_holdout(real, synthetic, holdout, discrete_columns)
     rng = check_random_state(random_state)
     blocks = encode(tables)
     queries = np.sort(rng.permutation(len(tables.synthetic))[:max_rows])
-    n = min(len(tables.real), len(tables.tables[_HOLDOUT]))
-    references = [
-        rows_of(blocks, t, rng.permutation(tables.sizes[t])[:n]) for t in (_REAL, _HOLDOUT)
-    ]
-    share, error, distances = _share(rows_of(blocks, _SYNTHETIC, queries), *references)
+    n = min(len(tables.real), len(tables.tables[HOLDOUT]))
+    references = [rows_of(blocks, t, rng.permutation(tables.sizes[t])[:n]) for t in (REAL, HOLDOUT)]
+    share, error, distances = _share(rows_of(blocks, SYNTHETIC, queries), *references)
 
     half = n // 2
     oracle = _share(references[1][:half], references[0][: n - half], references[1][half:])[0]
@@ -160,7 +157,7 @@ def nearest_neighbour_ratio(
         raise ValueError("real must have at least two rows.")
     rng = check_random_state(random_state)
     blocks = encode(tables)
-    targets = rows_of(blocks, _REAL)
+    targets = rows_of(blocks, REAL)
     asked, ratios, distances = [], [], []
     for table in range(1, len(tables.tables)):
         rows = np.sort(rng.permutation(tables.sizes[table])[:max_rows])
@@ -252,18 +249,6 @@ def exact_copies(
         standard_error=float(np.sqrt(sum(variances))),
         tolerance=0.005,
     )
-
-
-def _with_holdout(real, synthetic, holdout, discrete_columns) -> Tables:
-    if holdout is None:
-        raise ValueError(
-            "holdout must hold real rows that the synthesizer never saw: without them nothing says "
-            "how near to the real rows is too near."
-        )
-    tables = Tables.of(real, synthetic, holdout, discrete_columns=discrete_columns)
-    if min(tables.sizes[_REAL], tables.sizes[_HOLDOUT]) < 2:
-        raise ValueError("real and holdout must have at least two rows each.")
-    return tables
 
 
 def _share(queries: np.ndarray, real: np.ndarray, holdout: np.ndarray) -> tuple:
