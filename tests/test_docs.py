@@ -37,22 +37,19 @@ def named_rows(page, names):
     return {name: found[name] for name in names if name in found}
 
 
+PAGES = sorted(path.name for path in DOCS.glob("*.rst") if ">>> " in path.read_text("utf-8"))
+
+
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param("embedder.rst", marks=pytest.mark.slow),
-        pytest.param("spatial.rst", marks=pytest.mark.slow),
-        "models.rst",
-        "conditions.rst",
-        "constraints.rst",
-        "growing.rst",
-        "coming_from_aestetik.rst",
-        "coming_from_pyautoencoder.rst",
-    ],
+    [pytest.param(p, marks=pytest.mark.slow if p == "spatial.rst" else ()) for p in PAGES],
 )
-def test_examples_run(page):
+def test_examples_run(page, monkeypatch):
     if page == "spatial.rst":
         pytest.importorskip("anndata")
+    if page == "report.rst":
+        pytest.importorskip("matplotlib")
+        monkeypatch.setenv("MPLBACKEND", "agg")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=flags)
     assert result.attempted > 5
@@ -165,13 +162,24 @@ class TestComingFromAestetik:
 
 
 @pytest.mark.slow
-def test_the_picture_of_tissue_domains_is_drawn(tmp_path):
+@pytest.mark.parametrize("script", sorted(path.name for path in DOCS.glob("examples/plot_*.py")))
+def test_the_gallery_is_drawn_as_its_pages_show_it(script, tmp_path):
     pytest.importorskip("matplotlib")
-    script = DOCS / "examples" / "plot_tissue_domains.py"
-    path = tmp_path / "domains.png"
+    pictures = [
+        name
+        for path in DOCS.glob("*.rst")
+        if script in path.read_text("utf-8")
+        for name in re.findall(r"figure:: examples/(.*)", path.read_text("utf-8"))
+    ]
+    assert pictures
+    # A script of one picture takes a file, one of several a folder.
+    target = tmp_path / pictures[0] if len(pictures) == 1 else tmp_path
     environment = {**os.environ, "MPLBACKEND": "agg"}
-    subprocess.run([sys.executable, str(script), str(path)], check=True, env=environment)
-    assert path.read_bytes().startswith(b"\x89PNG")
+    command = [sys.executable, str(DOCS / "examples" / script), str(target)]
+    subprocess.run(command, check=True, env=environment)
+    for name in pictures:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert (DOCS / "examples" / name).stat().st_size < 150_000
 
 
 @pytest.mark.slow
