@@ -18,9 +18,7 @@ SMOOTH_FACTOR = 5
 MIN_WIDTH = 560  # room for a title
 N_COLUMNS = 10
 BACKGROUND = "#ffffff"
-INK, ACCENT, HELD_OUT = "#1f2933", "#00798c", "#d1495b"
-# Terms that say nothing beside the others, or are no terms.
-NO_PANEL = ("epoch", "elbo", "learning_rate", "seconds")
+INK = "#1f2933"
 
 
 def require_matplotlib():
@@ -119,43 +117,14 @@ def draw_losses(history):
     -------
     figure : matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.pyplot import close
 
-    terms = [name for name in history if name not in NO_PANEL and "validation_" not in name]
-    n_columns = min(3, len(terms))
-    n_rows = -(-len(terms) // n_columns)
-    figure = Figure(figsize=(3.6 * n_columns + 1, 2.9 * n_rows + 0.4), dpi=DPI)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False)
-    for ax in axes.flat[len(terms) :]:
-        ax.remove()
-    for ax, term in zip(axes.flat, terms, strict=False):
-        shown = [(term, ACCENT, "training")]
-        if f"validation_{term}" in history:
-            shown.append((f"validation_{term}", HELD_OUT, "held out"))
-        for name, color, label in shown:
-            marker = "o" if len(history) == 1 else None
-            ax.plot(history["epoch"], history[name], color, marker=marker, label=label)
-        _focus(ax, np.concatenate([history[name] for name, *_ in shown]), len(shown))
-        ax.set_title(term.replace("_", " "), loc="left", fontsize=10)
-        ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        ax.grid(axis="y", alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("nats per image")
-    if any("validation_" in name for name in history):
-        axes[0, 0].legend(frameon=False)
-    return figure
+    from skvae.report import LossCurveDisplay
 
-
-def _focus(ax, values, n_curves):
-    """Cut off the first epochs where they would flatten the curve of all the others."""
-    late = np.concatenate([curve[len(curve) // 20 :] for curve in np.split(values, n_curves)])
-    late = late[np.isfinite(late)]
-    span = np.ptp(late) if len(late) else 0.0
-    if span > 0:
-        ax.set_ylim(late.min() - 0.06 * span, late.max() + 0.06 * span)
+    display = LossCurveDisplay(history).plot()
+    display.axes_[0].set_ylabel("nats per image")
+    close(display.figure_)  # it goes into a file, not into a window
+    return display.figure_
 
 
 def _draw_rows(rows, title):
