@@ -12,7 +12,7 @@ from skvae.models import VAE, LossResult, StepContext
 from skvae.training import TrainingConfig, train
 from skvae.training.config import TrainingConfig as Config
 from skvae.training.loop import _Run
-from skvae.training.options import CompiledLoss, LossScale, loss_function
+from skvae.training.options import CompiledLoss, LossScale, gradient_function, loss_function
 from skvae.training.seeding import isolated_torch_seed
 
 PLAIN = {"schedule": "constant", "warmup_steps": 0}
@@ -199,3 +199,57 @@ class TestCompile:
 
         with pytest.raises(ValueError, match="x_hat has shape"):
             CompiledLoss(faulty)((torch.ones(2, 2),), StepContext())
+
+
+class ByHand(nn.Module):
+    """Says which of its two ways it went."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.ways = []
+
+    def training_loss(self, batch, context):
+        self.ways.append("autograd")
+        return LossResult((batch[0] @ self.weight).square().mean())
+
+    @torch.no_grad()
+    def training_gradient(self, batch, context):
+        self.ways.append("by hand")
+        y = batch[0] @ self.weight
+        self.weight.grad = 2 / len(y) * (y @ batch[0])
+        return LossResult(y.square().mean())
+
+
+class TestGradientByHand:
+    def test_it_is_taken_where_a_model_has_one_and_the_fit_is_the_same(self):
+        by_hand, by_autograd = ByHand(), ByHand()
+        by_autograd.training_gradient = None
+        results = [
+            run(model, torch.arange(32.0).view(8, 4) / 10) for model in (by_hand, by_autograd)
+        ]
+        assert "by hand" in by_hand.ways
+        assert set(by_autograd.ways) == {"autograd"}
+        assert torch.allclose(by_hand.weight, by_autograd.weight)
+        assert results[0].history[-1]["loss"] == pytest.approx(results[1].history[-1]["loss"])
+
+    def test_a_gradient_that_is_not_finite_is_skipped(self):
+        model = ByHand()
+        data = torch.ones(8, 4)
+        data[0] = math.nan
+        result = run(model, data, n_epochs=1, learning_rate=0.1)
+        assert result.n_skipped_steps == 1
+        assert model.weight.isfinite().all()
+
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [({}, True), ({"precision": "bfloat16"}, False), ({"compile": True}, False)],
+    )
+    def test_other_precisions_and_the_compiler_go_by_the_loss(self, config, expected):
+        config = TrainingConfig(1, **config)
+        found = gradient_function(ByHand(), config, torch.device("cpu"))
+        assert (found is not None) == expected
+
+    def test_within_autocast_it_is_left_out(self):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert gradient_function(ByHand(), TrainingConfig(1), torch.device("cpu")) is None

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from skvae.models.precision import at_least_float32, full_precision
 
+LOG2_E = 1 / math.log(2)
 # Logit of the padding: its probability is 0 in float32.
 PADDING_LOGIT = -1e4
 # Columns of at most this many codes are drawn with the rows along the processor's vectors.
@@ -317,9 +318,8 @@ class _SegmentedLogProb(torch.autograd.Function):
     def forward(
         ctx: Any, scores: Tensor, targets: Tensor, column: Tensor, membership: Tensor
     ) -> Tensor:
-        own = scores.clone(memory_format=torch.contiguous_format)
         with full_precision(scores):
-            log_prob, *kept = segmented_log_prob(own, targets, column, membership)
+            log_prob, *kept = segmented_log_prob(scores.contiguous(), targets, column, membership)
         ctx.save_for_backward(*kept, targets, column)
         return log_prob
 
@@ -339,7 +339,7 @@ def segmented_log_prob(
     Parameters
     ----------
     scores : Tensor of shape (n_codes, batch)
-        Logits, which are overwritten.
+        Logits.
     targets : int64 Tensor of shape (n_columns, batch)
         Positions of the codes.
     column : int64 Tensor of shape (n_codes,)
@@ -358,7 +358,8 @@ def segmented_log_prob(
     shift = scores.new_full(targets.shape, -math.inf)
     shift.scatter_reduce_(0, column[:, None].expand_as(scores), scores, "amax")
     chosen = scores.gather(0, targets)
-    weights = scores.sub_(shift.index_select(0, column)).exp_()
+    # A power of 2 takes less than half the time of an exponential.
+    weights = (-LOG2_E * shift).index_select(0, column).add_(scores, alpha=LOG2_E).exp2_()
     totals = membership @ weights
     return (chosen - shift).sub_(totals.log()).sum(0), weights, totals
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from skvae.models.code_tables import SegmentedSoftmax, draw_codes
 from skvae.models.core import LossResult, StepContext
-from skvae.models.factorized_bound import factorized_bound
+from skvae.models.factorized_bound import FactorizedBound
 from skvae.models.mlp import hidden_layers
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
 
@@ -48,6 +48,7 @@ class FactorizedTVAE(TabularVAE):
 
     place_columns: Tensor
     place_modes: Tensor
+    place_ends: Tensor
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class FactorizedTVAE(TabularVAE):
         self.log_widths = [np.log(np.asarray(widths)) for widths in mode_widths]
         starts = np.concatenate([[0], np.cumsum(self.cardinalities)[:-1]])
         self.register_buffer("offsets", torch.from_numpy(starts), persistent=False)
+        ends = self.offsets[self.place_columns] + self.place_modes
+        self.register_buffer("place_ends", ends[:, None], persistent=False)
         n_places, n_codes = len(place_columns), sum(self.cardinalities)
         n_inputs = n_codes + n_places
         bound = n_inputs**-0.5
@@ -90,6 +93,9 @@ class FactorizedTVAE(TabularVAE):
         self.place_head = nn.Linear(last, n_places) if n_places else None
         self.sigma = nn.Parameter(torch.full((n_places,), 0.1))
         self.softmax = SegmentedSoftmax(counts)
+        # In tuples, which torch does not take for parts of their own.
+        self.encoder_layers = _linear_layers(self.encoder)
+        self.decoder_layers = _linear_layers(self.decoder)
 
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
@@ -101,16 +107,23 @@ class FactorizedTVAE(TabularVAE):
         features = self.encoder(F.relu(cells))
         return self.mu(features), self.log_var(features)
 
-    def training_loss(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
-        """Return the loss of a batch, that of ``compute_loss`` in less time."""
-        if torch.is_autocast_enabled(self.sigma.device.type):
-            return super().training_loss(batch, context)
-        shape = (len(batch[0]), self.latent_dim)
+    @torch.no_grad()
+    def training_gradient(self, batch: tuple[Tensor, ...], context: StepContext) -> LossResult:
+        """Return what ``training_loss`` does, and set its gradient, in less time."""
+        shape, like = (len(batch[0]), self.latent_dim), self.sigma
         noise = torch.randn(
-            shape, dtype=self.sigma.dtype, device=self.sigma.device, generator=context.generator
+            shape, dtype=like.dtype, device=like.device, generator=context.generator
         )
-        log_likelihood, kl = factorized_bound(self, batch, noise)
-        return self._bound(log_likelihood, kl, context.beta, context.free_nats)
+        bound = FactorizedBound(self, batch, noise)
+        loss = self._bound(
+            bound.log_likelihood, bound.kl_divergence, context.beta, context.free_nats
+        )
+        weight = torch.full_like(bound.kl_divergence, 1 / len(noise))
+        of_kl = context.beta * weight
+        if context.free_nats:
+            of_kl *= loss.diagnostics["kl_divergence"] >= context.free_nats
+        bound.backward(-weight, of_kl)
+        return loss
 
     def decode(self, z: Tensor, x: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor | None]:
         """Return the logits of all codes, and the means of the places."""
@@ -196,6 +209,10 @@ class FactorizedTVAE(TabularVAE):
                     means = torch.addcmul(means, self.sigma, noise)
                 places[rows, self.place_columns] = means
         return codes, places
+
+
+def _linear_layers(modules: Iterable[nn.Module]) -> tuple[nn.Linear, ...]:
+    return tuple(module for module in modules if isinstance(module, nn.Linear))
 
 
 def _uniform(*shape: int, bound: float) -> Tensor:

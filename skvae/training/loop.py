@@ -20,7 +20,7 @@ from skvae.training.checkpoint import check_same_run, read_checkpoint
 from skvae.training.config import TrainingConfig, TrainingResult
 from skvae.training.data import Batch, Data, Source, as_source, device_and_dtype
 from skvae.training.evaluation import evaluate, evaluate_terms
-from skvae.training.options import LossScale, loss_function
+from skvae.training.options import LossScale, gradient_function, loss_function
 from skvae.training.players import Players, fill, non_finite_terms
 from skvae.training.seeding import draw_seed, generator_on, isolated_torch_seed
 from skvae.training.subnormals import flushed_subnormals
@@ -50,7 +50,9 @@ def train(
     ----------
     model : Module
         With ``training_loss(batch, context) -> LossResult``, and ``player_parameters()`` where
-        parts of it minimise a loss of their own.
+        parts of it minimise a loss of their own. One without players may have
+        ``training_gradient`` too, which returns the same and sets the gradient of each parameter:
+        it is called instead, but for other precisions than float32 and torch's compiler.
     data : tuple of Tensor of shape (n_rows, ...), Dataset, or iterable of batches
         The rows, in an order drawn anew in each epoch: tensors, which is fastest, or a map-style
         dataset of tensors, of tuples of them, or of dictionaries with ``"data"`` and maybe
@@ -125,6 +127,7 @@ class _Run:
         self.callbacks = CallbackList(callbacks)
         self.players = Players(model, config)
         self.loss = loss_function(model, config, self.source.device)
+        self.gradient = gradient_function(model, config, self.source.device)
         self.loss_scale = LossScale() if config.precision == "float16" else None
         self.project = getattr(model, "project_parameters", None)
         self.learning_rate = config.learning_rate
@@ -222,9 +225,12 @@ class _Run:
         config = self.config
         progress = self._progress(epoch, self.step)
         self.learning_rate = config.learning_rate_at(self.step, progress, self.total_steps)
-        loss = self.loss(batch, self._context(epoch))
         scale = 1.0 if self.loss_scale is None else self.loss_scale.value
-        moving = self.players.differentiate(loss, scale)
+        if self.gradient is not None:
+            loss, moving = self.gradient(batch, self._context(epoch)), self.players.players
+        else:
+            loss = self.loss(batch, self._context(epoch))
+            moving = self.players.differentiate(loss, scale)
         finite = math.isfinite(self.players.clip(moving, loss, scale))
         self.step += 1
         if self.loss_scale is not None:

@@ -39,6 +39,16 @@ def loss_function(model: Any, config: TrainingConfig, device: torch.device) -> L
     return loss if dtype is None else MixedPrecisionLoss(loss, device.type, dtype)
 
 
+def gradient_function(
+    model: Any, config: TrainingConfig, device: torch.device
+) -> LossFunction | None:
+    """Return the model's ``training_gradient``, if it has one and it computes what is wanted."""
+    if config.compile or config.precision != "float32" or torch.is_autocast_enabled(device.type):
+        return None
+    gradient: LossFunction | None = getattr(model, "training_gradient", None)
+    return gradient
+
+
 class MixedPrecisionLoss:
     """A loss whose matrix products are computed in a short type of floats.
 

@@ -50,7 +50,7 @@ class Player:
             found = gradients[0].new_zeros(1, dtype=torch.float32)
             inverse = torch.full_like(found, 1 / scale)
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
-            return (found / (1 - found))[0]
+            return found.atanh_()[0]  # 0, or infinite
         if scale != 1.0:
             torch._foreach_mul_(gradients, 1 / scale)
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
