@@ -162,13 +162,139 @@ class TestRebalance:
             ({"early": {"a": 2}}, "expected a share from 0 to 1"),
             ({"early": {"z": 0.5}}, "asks for 'z'"),
             ({"early": {"a": 0.2, "b": 0.2, "c": 0.2}}, "names all values"),
-            ({"early": {"a": 0.2}, "late": {"a": 0.2}}, "dict of one column"),
-            ({"x": {5.25: 0.2}}, "rare ones"),
+            ({}, "rebalance={}, expected a dict of columns"),
+            (["early"], r"rebalance=\['early'\], expected a dict of columns"),
+            ({"early": 0.5}, r"rebalance\['early'\]=0.5, expected a dict of value to share"),
+            ({"early": {"a": True}}, r"\['early'\]\['a'\]=True, expected a share from 0 to 1"),
+            ({"early": {"z": 0.5}}, r"^rebalance\['early'\] asks for 'z'"),
+            ({"other": {"a": 0.5}}, "rebalance names 'other', which is not a column"),
+            ({"x": {5.25: 0.2}}, r"rebalance\['x'\] names 5.25, a number among the rare ones"),
+            ({"x": {(1, 2): 0.2}}, "ranges have no shares"),
+            ({"whole": {True: 0.2}}, r"^rebalance\['whole'\] asks for True, a boolean"),
+            ({"early": {"a": 0.1, frozenset("ab"): 0.2}}, "names a value twice"),
         ],
     )
     def test_what_cannot_be_is_refused(self, plain, rebalance, message):
         with pytest.raises(ValueError, match=message):
             plain.sample(10, rebalance=rebalance)
+
+    def test_one_column_is_not_in_conditions_too(self, plain):
+        with pytest.raises(ValueError, match=r"rebalance\['late'\] and conditions\['late'\]"):
+            plain.sample(10, conditions={"late": "a"}, rebalance={"late": {"a": 0.5}})
+
+    def test_shares_of_several_columns_are_all_met(self, any_model):
+        rows = any_model.sample(
+            600,
+            rebalance={"early": {"c": 0.5, "b": 0.3}, "late": {"a": 0.25}, "flag": {None: 0.1}},
+            random_state=0,
+        )
+        assert rows["early"].value_counts().to_dict() == {"c": 300, "b": 180, "a": 120}
+        assert (rows["late"] == "a").sum() == 150
+        assert rows["flag"].isna().sum() == 60
+
+    def test_columns_keep_how_they_go_together(self, plain):
+        free = plain.sample(4000, random_state=0)
+        rows = plain.sample(
+            4000, rebalance={"early": {"c": 0.4}, "late": {"a": 0.3}}, random_state=0
+        )
+
+        def log_odds(table):
+            counts = pd.crosstab(table["early"] == "c", table["late"] == "a").to_numpy()
+            return np.log(counts[0, 0] * counts[1, 1] / (counts[0, 1] * counts[1, 0]))
+
+        # Drawn apart, the columns would be independent: log odds of 0.
+        assert log_odds(free) > 2
+        assert log_odds(rows) == pytest.approx(log_odds(free), abs=0.5)
+
+    def test_several_columns_go_with_conditions(self, plain):
+        rows = plain.sample(
+            200,
+            conditions={"x": (4, 12)},
+            rebalance={"late": {"c": 0.5}, "flag": {True: 0.7}},
+            random_state=0,
+        )
+        assert rows["x"].between(4, 12).all()
+        assert (rows["late"] == "c").sum() == 100
+        assert (rows["flag"] == True).sum() == 140  # noqa: E712
+
+
+@pytest.fixture(scope="module")
+def towns():
+    """A table whose column of 160 levels goes with the one before it, and with one after it."""
+    rng = np.random.default_rng(0)
+    n = 6000
+    town = np.minimum(rng.zipf(1.3, n), 400)
+    region = np.where(rng.random(n) < 0.95, town % 3, rng.integers(0, 3, n))
+    return pd.DataFrame(
+        {
+            "region": [f"r{k}" for k in region],
+            "town": [f"t{k}" for k in town],
+            "size": np.log(town) + rng.normal(0, 0.2, n),
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=["table", "first", "random"])
+def of_towns(request, towns):
+    params = {"first": {"condition_columns": ["town"]}, "random": {"column_order": "random"}}
+    return TVAESynthesizer(
+        max_categories=24,
+        max_epochs=12,
+        device="cpu",
+        random_state=0,
+        **params.get(request.param, {}),
+    ).fit(towns)
+
+
+class TestColumnsOfManyLevels:
+    def test_one_level_steers_the_other_columns(self, of_towns, towns):
+        assert max(of_towns.model_.cardinalities[:2]) <= 24
+        for level in ("t1", "t2"):
+            rows = of_towns.sample(500, conditions={"town": level}, random_state=0)
+            real = towns[towns["town"] == level]
+            assert (rows["town"] == level).all()
+            top = real["region"].mode()[0]
+            assert (rows["region"] == top).mean() > 0.8
+            assert rows["size"].mean() == pytest.approx(real["size"].mean(), abs=0.2)
+
+    def test_levels_of_a_list_come_as_often_as_they_do_by_nature(self, of_towns, towns):
+        levels = ["t1", "t4", "t30", "t31"]
+        rows = of_towns.sample(4000, conditions={"town": levels}, random_state=0)
+        real = towns["town"][towns["town"].isin(levels)].value_counts(normalize=True)
+        found = rows["town"].value_counts(normalize=True)
+        assert found.sub(real, fill_value=0).abs().sum() / 2 < 0.06
+        assert set(found.index) <= set(levels)
+
+    def test_rare_levels_alone(self, of_towns):
+        rows = of_towns.sample(300, conditions={"town": ["t29", "t31"]}, random_state=0)
+        assert rows["town"].value_counts(normalize=True).between(0.25, 0.75).all()
+        assert rows["size"].mean() == pytest.approx(np.log(30), abs=0.4)
+
+    def test_tables_of_cells(self, of_towns):
+        wanted = pd.DataFrame({"town": ["t3", "t31", None] * 20})
+        rows = of_towns.sample(conditions=wanted, random_state=0)
+        known = wanted["town"].notna()
+        assert (rows["town"][known] == wanted["town"][known]).all()
+        assert rows["town"][~known].nunique() > 5
+
+    def test_shares(self, of_towns):
+        rows = of_towns.sample(200, rebalance={"town": {"t2": 0.5, "t31": 0.2}}, random_state=0)
+        assert (rows["town"] == "t2").sum() == 100
+        assert (rows["town"] == "t31").sum() == 40
+        assert rows["town"].nunique() > 5
+
+    def test_a_level_that_is_not_there_is_refused(self, of_towns):
+        with pytest.raises(ValueError, match=r"conditions\['town'\] asks for 'u1'.*'t1'"):
+            of_towns.sample(conditions={"town": ["t2", "u1"]})
+
+    def test_the_factorized_decoder_takes_one_level_at_a_time(self, towns):
+        model = TVAESynthesizer(
+            decoder="factorized", max_categories=24, max_epochs=1, device="cpu", random_state=0
+        ).fit(towns)
+        rows = model.sample(50, conditions={"town": "t31"}, random_state=0)
+        assert (rows["town"] == "t31").all()
+        with pytest.raises(ValueError, match=r"Several values of 'town'.*decoder='autoregressive'"):
+            model.sample(5, conditions={"town": ["t1", "t2"]})
 
 
 class TestParameters:

@@ -119,9 +119,20 @@ class TestWhatNoRowCanHold:
             ("rank", ("low", None), "'low' is not one of the categories 'lo', 'mid', 'hi'"),
             ("letter", None, "fit saw none"),
             ("other", 1, r"names 'other', which is not a column of fit: \['x'"),
-            ("letter", {"a": 1}, "of type dict, expected a value, a list"),
+            ("letter", {"a": 1}, r"conditions\['letter'\] is of type dict, expected a value, a li"),
+            ("count", True, r"'count'\] asks for True, a boolean, but the column holds numbers"),
+            ("count", [1, np.bool_(False)], "asks for False, a boolean"),
+            ("count", (False, 3), "asks for False, a boolean"),
+            ("letter", True, r"asks for True, a boolean, but the column holds values such as 'a'"),
+            ("count", "three", "asks for 'three' of type str, but the column holds numbers"),
+            ("day", "soon", r"asks for 'soon' of type str, but the column holds datetime cells"),
+            ("day", ("soon", None), r"conditions\['day'\] asks for 'soon'"),
         ],
     )
     def test_the_error_names_column_value_and_way_out(self, transformer, name, wanted, message):
         with pytest.raises(ValueError, match=message):
             parse_conditions(transformer, {name: wanted})
+
+    def test_the_error_blames_the_parameter(self, transformer):
+        with pytest.raises(ValueError, match=r"^rebalance\['letter'\] asks for 'z'"):
+            parse_condition(transformer, 3, "z", "rebalance")

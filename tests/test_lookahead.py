@@ -15,9 +15,8 @@ SIZES = [2, 3, 2, 3]
 N = 40_000
 
 
-@pytest.fixture(scope="module")
-def model():
-    """A model with random weights, small enough to enumerate, whose latents matter."""
+def make_model(**params):
+    """Return a model with random weights, small enough to enumerate, whose latents matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoregressiveTVAE(
@@ -28,12 +27,18 @@ def model():
             hidden=(8, 8),
             column_hidden=(8, 8),
             embedding_dim=4,
-            first_columns=(2,),
+            **params,
         )
         for parameter in model.parameters():
             parameter.data.normal_(std=0.6)
-        model.causal.project_parameters()
+        if not model.any_order:
+            model.causal.project_parameters()
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(first_columns=(2,))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +126,24 @@ class TestDistribution:
         pilots = Pilots(pilots.z[keep], pilots.codes[keep])
         draws = draw(model, only(3, 1), pilots)
         assert distance(draws.codes, joint, joint[0][:, 3] == 1) < 0.015
+
+
+def test_a_model_of_any_order_draws_as_it_does_blindly():
+    model = make_model(any_order=True)
+    # The first group knows nothing of a column that the second does.
+    evidence = Evidence(torch.tensor([[-1, -1, -1, 0], [1, -1, -1, 2]]), torch.zeros(2, 4))
+    evidence.intervals[1] = torch.tensor([[0.0, 0.5, 0.0]]), torch.tensor([[1.0, 0.5, 0.4]])
+    rows = torch.tensor(list(itertools.product(*map(range, SIZES))))
+    pilots = make_pilots(model)
+    blind, ahead = draw(model, evidence), draw(model, evidence, pilots)
+    for group in range(2):
+        own = slice(N * group, N * (group + 1))
+        shares = [
+            torch.stack([(draws.codes[own] == row).all(1).double().mean() for row in rows])
+            for draws in (blind, ahead)
+        ]
+        assert (shares[0] - shares[1]).abs().sum() / 2 < 0.02
+    assert (ahead.effective > blind.effective).all()
 
 
 def test_more_particles_are_effective(model):

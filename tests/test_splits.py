@@ -6,7 +6,6 @@ import pytest
 
 from skvae import TVAESynthesizer
 from skvae.tabular import CodeSplit, TabularTransformer
-from skvae.tabular.conditions import parse_condition
 
 
 def zipf(n_codes, power=1.1):
@@ -89,14 +88,35 @@ def test_a_hundred_thousand_levels_take_little_memory():
     assert encoded.codes.shape == (200_000, 2)
 
 
-def test_a_condition_on_a_column_of_too_many_levels_is_refused_with_a_way_out():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"level": [f"k{n}" for n in rng.integers(0, 40, 1000)]})
-    transformer = TabularTransformer(max_categories=16).fit(table)
-    with pytest.raises(ValueError, match=r"conditions\['level'\].*Fit with max_categories=41"):
-        parse_condition(transformer, 0, "k3")
-    transformer = TabularTransformer(max_categories=41).fit(table)
-    assert parse_condition(transformer, 0, "k3").code == 23
+class TestSharesOf:
+    def test_products_over_digits_are_one_where_allowed_and_zero_elsewhere(self):
+        counts = np.append(zipf(299), 7)
+        split = CodeSplit(counts, 16, np.array([299]))
+        assert split.n_digits_ == 3
+        allowed = np.zeros((2, 300), bool)
+        allowed[0, [0, 5, 120, 121, 299]] = True
+        allowed[1] = ~allowed[0]
+        shares = split.shares_of(allowed, counts)
+        digits = split.split(np.arange(300))
+        product = np.ones((2, 300))
+        for rank, share in enumerate(shares):
+            before = np.ravel_multi_index(
+                tuple(digits[:, :rank].T) if rank else (np.zeros(300, int),),
+                split.sizes_[:rank] or (1,),
+            )
+            product *= share[:, before, digits[:, rank]]
+        np.testing.assert_allclose(product, allowed, rtol=1e-5)
+
+    def test_the_first_digit_promises_the_share_of_its_rows(self):
+        counts = zipf(300)
+        split = CodeSplit(counts, 40, np.empty(0, int))
+        digits = split.split(np.arange(300))
+        allowed = np.random.default_rng(0).random((1, 300)) < 0.1
+        first = split.shares_of(allowed, counts)[0][0, 0]
+        for digit in np.unique(digits[:, 0]):
+            rows = digits[:, 0] == digit
+            share = counts[rows & allowed[0]].sum() / counts[rows].sum()
+            assert first[digit] == pytest.approx(share)
 
 
 def test_a_code_that_is_not_known_has_digits_that_are_not():

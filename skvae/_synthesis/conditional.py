@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from numbers import Real
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,21 +11,21 @@ import pandas as pd
 import torch
 
 from skvae._synthesis.known_cells import KnownCellsMixin, blocks, is_numeric
+from skvae._synthesis.rebalancing import joint_counts, read_shares, whole
 from skvae._warnings import warn_user
 from skvae.models import AutoregressiveTVAE
 from skvae.models.given import Draws, draw_given
 from skvae.models.lookahead import Lookahead, Pilots
-from skvae.models.particles import Evidence
+from skvae.models.particles import Evidence, Spelling
 from skvae.samplers import NormalSampler
-from skvae.tabular import CategoricalEncoder, MixtureEncoder, QuantileEncoder
+from skvae.tabular import CategoricalEncoder
 from skvae.tabular.conditions import (
-    Condition,
-    parse_condition,
     parse_conditions,
     position_of,
     supported,
     unsupported_cells,
 )
+from skvae.tabular.splits import join_codes
 
 # Latents, at least, for all rows that share a condition; and for one row of a table of them.
 MIN_POOL, MIN_ROW_POOL = 256, 16
@@ -33,6 +33,8 @@ MIN_POOL, MIN_ROW_POOL = 256, 16
 N_PILOTS, MAX_STEERED = 20_000, 32
 # Temperature and pilots, by model.
 _PILOTS: WeakKeyDictionary = WeakKeyDictionary()
+# Rows drawn to see how rebalanced columns go together.
+N_JOINT = 5000
 # What is joined of the draws of several groups.
 DRAWN = ("codes", "places", "z", "effective")
 
@@ -55,10 +57,10 @@ class ConditionalMixin(KnownCellsMixin):
                 "to value, list or range, or a DataFrame with one row of fixed cells per sample."
             )
         shared = parse_conditions(self.transformer_, conditions or {})
-        alternatives, counts = [None], np.array([n_samples])
+        groups, counts = [[]], np.array([n_samples])
         if rebalance is not None:
-            alternatives, counts = self._alternatives(rebalance, shared, n_samples)
-        evidence = self._evidence(shared, alternatives)
+            groups, counts = self._balanced(rebalance, shared, n_samples, n_particles, rng)
+        evidence = self._evidence(shared, groups)
         pool = np.maximum(counts * n_particles, np.where(counts > 0, MIN_POOL, 0))
         seed = rng.randint(2**31 - 1)
         draws = self._draw(evidence, counts, pool, rng, seed)
@@ -70,14 +72,10 @@ class ConditionalMixin(KnownCellsMixin):
             draws.places.cpu().numpy()[order],
             np.random.default_rng(seed),
         )
-        settled = {}
+        self._settle(frame, shared)
         group = np.repeat(np.arange(len(counts)), counts)[order]
-        for condition in shared:
-            settled[condition.column] = condition.settle
-        self._settle(frame, settled)
-        for rank, condition in enumerate(alternatives):
-            if condition is not None and condition.members is not None:
-                self._settle(frame, {condition.column: condition.settle}, group == rank)
+        for rank, conditions in enumerate(groups):
+            self._settle(frame, conditions, group == rank)
         return frame
 
     def _sample_rows(self, n_samples, table, n_particles, rng):
@@ -119,7 +117,7 @@ class ConditionalMixin(KnownCellsMixin):
         generator = torch.Generator(device).manual_seed(int(seed))
         ahead = self._look_ahead(evidence)
         if ahead is not None:
-            pool = self._few(pool, evidence)
+            pool = self._few(pool, ahead, evidence)
         elif isinstance(self.model_, AutoregressiveTVAE):
             pool = -(-pool // 4)  # they double twice on the way, or are latents only
         parts = []
@@ -145,8 +143,8 @@ class ConditionalMixin(KnownCellsMixin):
     def _look_ahead(self, evidence: Evidence) -> Lookahead | None:
         """Return what the evidence says of the columns before it, where that is worth while."""
         model = self.model_
-        one_order = isinstance(model, AutoregressiveTVAE) and not model.any_order
-        if not one_order or self.decoding == "argmax" or len(evidence) > MAX_STEERED:
+        ordered = isinstance(model, AutoregressiveTVAE)
+        if not ordered or self.decoding == "argmax" or len(evidence) > MAX_STEERED:
             return None
         found = _PILOTS.get(model)
         if found is None or found[0] != self.temperature:
@@ -161,93 +159,103 @@ class ConditionalMixin(KnownCellsMixin):
             found = _PILOTS[model] = self.temperature, Pilots(z if normal else None, codes)
         return Lookahead(model, found[1], evidence)
 
-    def _few(self, pool, evidence: Evidence):
+    def _few(self, pool, ahead: Lookahead, evidence: Evidence):
         """Return how many of the particles do where they look ahead.
 
         Copies of a row still differ in the columns after the evidence: the more of these there
         are, the fewer particles do.
         """
-        sequence = self.model_.sequence
-        last = max((sequence.index(column) for column in evidence.known_columns), default=0)
-        seen = (last + 1) / len(sequence)
+        last = max((ahead.order.index(column) for column in evidence.known_columns), default=0)
+        seen = (last + 1) / len(ahead.order)
         return np.ceil(pool * (1 + 2 * seen**2) / 8).astype(np.int64)
 
-    def _alternatives(self, rebalance, shared, n_samples):
-        """Return a condition for each share of a rebalanced column, and the rows of each."""
-        if not isinstance(rebalance, Mapping) or len(rebalance) != 1:
-            raise ValueError(
-                f"rebalance={rebalance!r}, expected a dict of one column to the shares of its "
-                "values, such as {'income': {'>50K': 0.5}}."
+    def _balanced(self, rebalance, shared, n_samples, n_particles, rng):
+        """Return the conditions of each combination of rebalanced values, and its rows."""
+        columns = read_shares(self.transformer_, rebalance, shared)
+        found = [conditions for conditions, _ in columns]
+        counts = [whole(shares, n_samples) for _, shares in columns]
+        if len(columns) == 1:
+            joint = counts[0]
+        else:
+            n_rows = np.array([N_JOINT])
+            seed = rng.randint(2**31 - 1)
+            draws = self._draw(
+                self._evidence(shared, [[]]), n_rows, n_rows * n_particles, rng, seed
             )
-        ((name, shares),) = rebalance.items()
-        column = position_of(self.transformer_, name, "rebalance")
-        if not isinstance(shares, Mapping) or not shares:
-            raise ValueError(f"rebalance[{name!r}]={shares!r}, expected a dict of value to share.")
-        if any(condition.column == column for condition in shared):
-            raise ValueError(f"{name!r} stands both in conditions and in rebalance. Keep one.")
-        for value, share in shares.items():
-            if not isinstance(share, Real) or not 0 <= share <= 1:
-                raise ValueError(
-                    f"rebalance[{name!r}][{value!r}]={share!r}, expected a share from 0 to 1."
-                )
-        rest = 1.0 - sum(shares.values())
-        if rest < -1e-9:
-            raise ValueError(
-                f"the shares of rebalance[{name!r}] sum to {1 - rest:g}, expected at most 1."
-            )
-        found = [parse_condition(self.transformer_, column, value) for value in shares]
-        encoder = self.transformer_.encoders_[column]
-        others = Condition(
-            column,
-            np.full(encoder.n_codes_, -np.inf, np.float32),
-            np.full(encoder.n_codes_, np.inf, np.float32),
-        )
-        for condition in found:
-            if condition.code is not None and _is_inner(encoder, condition.code):
-                raise ValueError(
-                    f"rebalance[{name!r}] names a number among the rare ones of the column. "
-                    "Name values that repeat, or give a range in conditions."
-                )
-            taken = condition.high > condition.low
-            others.low[taken], others.high[taken] = np.inf, -np.inf
-        if isinstance(encoder, CategoricalEncoder) and encoder.has_unknown_:
-            others.low[len(encoder.levels_)] = np.inf  # it is decoded as one of the levels
-        left = (others.high > others.low) & (np.asarray(encoder.code_counts_) > 0)
-        if rest > 1e-9 and not left.any():
-            raise ValueError(
-                f"rebalance[{name!r}] names all values of the column, but the shares sum to "
-                f"{1 - rest:g}, expected 1."
-            )
-        counts = _whole(np.array([*shares.values(), max(rest, 0.0)]), n_samples)
-        if not left.any():
-            return found, counts[:-1]
-        return [*found, others], counts
+            joint = joint_counts(self._count_together(draws, found), counts)
+        kept = np.flatnonzero(joint) if n_samples else [0]
+        groups = list(itertools.product(*found))
+        return [groups[rank] for rank in kept], joint.ravel()[kept]
 
-    def _evidence(self, shared, alternatives) -> Evidence:
-        """Return what conditions say, for one group per alternative."""
-        device = next(self.model_.parameters()).device
-        n_groups, n_columns = len(alternatives), self.model_.n_columns
-        codes = np.full((n_groups, n_columns), -1, np.int64)
-        places = np.zeros((n_groups, n_columns), np.float32)
-        intervals = {}
-        for condition in shared:
-            if condition.code is not None:
-                codes[:, condition.column] = condition.code
-                places[:, condition.column] = condition.place
-            else:
-                intervals[condition.column] = (condition.low[None], condition.high[None])
-        if alternatives[0] is not None:
-            intervals[alternatives[0].column] = tuple(
-                np.stack([getattr(condition, end) for condition in alternatives])
-                for end in ("low", "high")
-            )
-        bounds = {
-            column: (torch.from_numpy(low).to(device), torch.from_numpy(high).to(device))
-            for column, (low, high) in intervals.items()
-        }
-        return Evidence(
-            torch.from_numpy(codes).to(device), torch.from_numpy(places).to(device), bounds
+    def _count_together(self, draws: Draws, found) -> np.ndarray:
+        """Return how many drawn rows fulfil each combination of conditions on columns."""
+        transformer = self.transformer_
+        codes = join_codes(
+            transformer.splits_,
+            transformer.code_columns_,
+            draws.codes.cpu().numpy(),
+            np.random.default_rng(0),
         )
+        table = np.zeros([len(conditions) for conditions in found], np.int64)
+        held = [
+            np.stack([c.high > c.low for c in conditions])[:, codes[:, conditions[0].column]]
+            for conditions in found
+        ]
+        # A code that stands for rare levels is among none.
+        rows = np.logical_and.reduce([of_column.any(0) for of_column in held])
+        np.add.at(table, tuple(of_column[:, rows].argmax(0) for of_column in held), 1)
+        return table
+
+    def _evidence(self, shared, groups) -> Evidence:
+        """Return what conditions say: some of all rows, others of each group."""
+        device = next(self.model_.parameters()).device
+        n_columns = self.model_.n_columns
+        evidence = Evidence(
+            torch.full((len(groups), n_columns), -1, device=device),
+            torch.zeros(len(groups), n_columns, device=device),
+        )
+        for condition in shared:
+            if condition.code is None:
+                self._know_partly(evidence, [condition])
+                continue
+            own = self.transformer_.code_columns_[condition.column]
+            split = self.transformer_.splits_.get(condition.column)
+            code = np.array([condition.code])
+            digits = code if split is None else split.split(code)[0]
+            evidence.codes[:, own] = torch.from_numpy(digits).to(device)
+            evidence.places[:, condition.column] = condition.place
+        for conditions in zip(*groups, strict=True):
+            self._know_partly(evidence, conditions)
+        return evidence
+
+    def _know_partly(self, evidence: Evidence, conditions) -> None:
+        """Put conditions on a column, one for all groups or one for each, into evidence."""
+        device, column = evidence.codes.device, conditions[0].column
+        low, high = (np.stack([getattr(c, end) for c in conditions]) for end in ("low", "high"))
+        split = self.transformer_.splits_.get(column)
+        if split is None:
+            bounds = torch.from_numpy(low).to(device), torch.from_numpy(high).to(device)
+            evidence.intervals[column] = bounds
+            return
+        if not isinstance(self.model_, AutoregressiveTVAE):
+            name = self.transformer_.schema_[column].name
+            raise ValueError(
+                f"Several values of {name!r} were asked for, which has {low.shape[1]} codes, above "
+                f"max_categories={self.max_categories}: that needs decoder='autoregressive'. Ask "
+                f"for one value at a time, or fit with max_categories={low.shape[1]}."
+            )
+        counts = np.asarray(self.transformer_.encoders_[column].code_counts_)
+        shares = [
+            torch.from_numpy(share).to(device)
+            for share in split.shares_of((high > low) & (counts > 0), counts)
+        ]
+        own = self.transformer_.code_columns_[column]
+        first = shares[0][:, 0]
+        evidence.intervals[column] = torch.zeros_like(first), first
+        for rank in range(1, len(own)):
+            evidence.spelled[own[rank]] = Spelling(
+                own[:rank], [self.model_.cardinalities[c] for c in own[:rank]], shares[rank]
+            )
 
     def _refuse_unsupported(self, frame, cells) -> None:
         """Raise for fixed cells that no row can hold."""
@@ -269,14 +277,17 @@ class ConditionalMixin(KnownCellsMixin):
                     unsupported_cells(encoder, schema, column[~good].drop_duplicates().tolist())
                 )
 
-    def _settle(self, frame, settlers, rows=None) -> None:
+    def _settle(self, frame, conditions, rows=None) -> None:
         """Move numbers to where their conditions hold exactly."""
-        for position, settle in settlers.items():
-            if not is_numeric(self.transformer_.encoders_[position]):
+        for condition in conditions:
+            position = condition.column
+            if not is_numeric(self.transformer_.encoders_[position]) or (
+                condition.span is None and condition.members is None
+            ):
                 continue
             schema = self.transformer_.schema_[position]
             values = schema.read_numbers(frame.iloc[:, position])
-            settled = settle(values)
+            settled = condition.settle(values)
             if rows is not None:
                 settled = np.where(rows, settled, values)
             frame.isetitem(position, schema.write_numbers(settled))
@@ -292,19 +303,3 @@ class ConditionalMixin(KnownCellsMixin):
                 "n_particles, name the columns in condition_columns at fit, or fit with "
                 "column_order='random'."
             )
-
-
-def _is_inner(encoder, code: int) -> bool:
-    """Return whether a code stands for more than one number."""
-    if isinstance(encoder, QuantileEncoder):
-        return len(encoder.atoms_) <= code < len(encoder.atoms_) + encoder.n_bins_
-    return isinstance(encoder, MixtureEncoder) and code < len(encoder.means_)
-
-
-def _whole(shares: np.ndarray, total: int) -> np.ndarray:
-    """Return whole numbers that sum to ``total``, as near to the shares as can be."""
-    exact = shares / shares.sum() * total
-    counts = np.floor(exact).astype(np.int64)
-    largest = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
-    counts[largest] += 1
-    return counts

@@ -80,8 +80,8 @@ def draw_given(
     argmax : bool, default=False
         Whether cells of which nothing is known take their most probable code.
     lookahead : Lookahead or None, default=None
-        What the evidence says of the columns before it: far fewer latents do then. For an
-        ``AutoregressiveTVAE`` of one order, without ``argmax``.
+        What the evidence says of latents and of the columns before it: far fewer latents do
+        then. For an ``AutoregressiveTVAE``, without ``argmax``.
 
     Returns
     -------
@@ -179,26 +179,30 @@ class _ColumnFilter(_Filter):
         if not self.model.any_order:
             return [(column, column in informed, "all") for column in self.model.sequence]
         first = [(column, True, "known") for column in informed]
-        free = [c for c in self.model.sequence if c not in self.evidence.intervals]
+        partly = {*self.evidence.intervals, *self.evidence.spelled}
+        free = [c for c in self.model.sequence if c not in partly]
         return first + [(column, False, "free") for column in free]
 
     def _step(self, particles: Particles, column: int, informed: bool, phase: str) -> None:
         place = self.model.sequence.index(column)
         known = self.evidence.codes[:, column]
         rows = None
-        if phase == "known" and column not in self.shares:
+        partly = column in self.shares or column in self.evidence.spelled
+        if phase == "known" and not partly:
             rows = (known[particles.owner] >= 0).nonzero().flatten()
         elif phase == "free":
             rows = (known[particles.owner] < 0).nonzero().flatten()
         for part in chunks(rows, len(particles.z)):
             owner = particles.owner[part]
             logits = self.reader.logits(column, particles.z[part], particles.codes[part])
-            odds = self._odds(column, owner)
+            odds = None if phase == "free" else self._odds(column, owner)
             if informed:
-                drawn, gain = self._weigh(column, logits, known[owner], owner, odds)
+                share = self._share(column, owner, particles.codes[part])
+                drawn, gain = self._weigh(column, logits, known[owner], share, odds)
                 if self.lookahead is not None:
-                    before = particles.codes[part, :place]
-                    gain -= self.lookahead.promised(column, particles.z[part], before, owner)
+                    drawn_yet = slice(None if self.model.any_order else place)
+                    flat = particles.codes[part][:, drawn_yet]
+                    gain -= self.lookahead.promised(column, particles.z[part], flat, owner)
                 particles.log_weight[part] += gain
             elif odds is not None:
                 drawn, mean_odds = draw_tilted(logits, odds.exp(), self.generator)
@@ -212,8 +216,24 @@ class _ColumnFilter(_Filter):
         odds = None if self.lookahead is None else self.lookahead.odds_of(column)
         return odds if odds is None or len(odds) == 1 else odds[owner]
 
+    def _share(self, column: int, owner: Tensor, flat: Tensor) -> Tensor | None:
+        """Return log shares of the codes that may come, of shape (1 or n_rows, n_codes)."""
+        if column in self.shares:
+            share = self.shares[column]
+            return share if len(share) == 1 else share[owner]
+        if column not in self.evidence.spelled:
+            return None
+        spelling, sequence = self.evidence.spelled[column], self.model.sequence
+        before = [flat[:, sequence.index(c)] - self.model.offsets[c] for c in spelling.before]
+        return spelling.of_rows(owner, before).log()
+
     def _weigh(
-        self, column: int, logits: Tensor, known: Tensor, owner: Tensor, odds: Tensor | None
+        self,
+        column: int,
+        logits: Tensor,
+        known: Tensor,
+        share: Tensor | None,
+        odds: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes, and the log probability of what is known of them."""
         total = logits.logsumexp(1)
@@ -223,14 +243,12 @@ class _ColumnFilter(_Filter):
         gain = torch.zeros_like(total)
         if odds is not None:
             logits = logits + odds
-        if column in self.shares:
-            share = self.shares[column]
+        if share is not None:
             allowed = share.isfinite().any(0).nonzero().flatten()
-            share = share[:, allowed]
-            logits = logits[:, allowed] + (share if len(share) == 1 else share[owner])
-        if column in self.shares or odds is not None:
+            logits = logits[:, allowed] + share[:, allowed]
+        if share is not None or odds is not None:
             gain = logits.logsumexp(1) - total
-        if column in self.shares:
+        if share is not None:
             drawn = allowed[draw_codes(logits, self.generator, self.argmax)]
         else:
             drawn = self.draw(column, logits)

@@ -45,7 +45,7 @@ class Lookahead:
     Parameters
     ----------
     model : AutoregressiveTVAE
-        The model, of one order.
+        The model. One of any order sees all that is known first.
     pilots : Pilots
         Its rows.
     evidence : Evidence
@@ -55,37 +55,53 @@ class Lookahead:
     ----------
     n_agree : float Tensor of shape (n_groups,)
         Pilots that agree with each group.
-    log_odds : dict of int to float Tensor of shape (n_groups, layout.size)
-        For each known column, log odds of the codes of the columns before, in the flat layout.
+    order : list of int
+        The columns as they are drawn.
+    log_odds : dict of int to float Tensor of shape (n_groups, layout.size + 1)
+        For each known column, log odds of the codes of the columns before, in the flat layout;
+        0 for the last, which stands for no code.
     """
 
     def __init__(self, model: AutoregressiveTVAE, pilots: Pilots, evidence: Evidence) -> None:
         self.model = model
         self.log_odds: dict[int, Tensor] = {}
         self.moments: dict[int, tuple[Tensor, Tensor]] = {}
-        codes, sequence = pilots.codes, model.sequence
+        codes, known_columns = pilots.codes, evidence.known_columns
+        self.order = list(model.sequence)
+        if model.any_order:
+            self.order = [*known_columns, *(c for c in self.order if c not in known_columns)]
         powers = None if pilots.z is None else powers_of(pilots.z)
         agree = torch.ones(len(evidence), len(codes), device=codes.device)
         self.n_agree = agree.sum(1)
         fixed = (evidence.codes >= 0).all(0).tolist()
-        for known in [c for c in sequence if c in evidence.known_columns]:
+        for known in [c for c in self.order if c in known_columns]:
             # Odds of a known column are those among the pilots that agree with the ones before.
-            weight, agree = agree, agree * _agreement(evidence, known, codes)
+            share = _agreement(evidence, known, codes)
+            weight, agree = agree, agree * share
             total = agree.sum(1).clamp(min=1e-30)
             self.n_agree = total.square() / agree.square().sum(1).clamp(min=1e-30)
             counted = agree * (self.n_agree / total)[:, None]
             if powers is not None:
-                weight = weight * self._see_latents(known, powers, counted)
-            self.log_odds[known] = torch.zeros(len(agree), model.layout.size, device=codes.device)
-            for column in sequence[: sequence.index(known)]:
+                untold = (share == 1).all(1, keepdim=True)
+                weight = weight * self._see_latents(known, powers, counted, untold)
+            size = model.layout.size + 1
+            self.log_odds[known] = torch.zeros(len(agree), size, device=codes.device)
+            for column in self.order[: self.order.index(known)]:
                 if not fixed[column]:
                     weight = weight * self._see_column(known, column, codes, counted, weight)
 
-    def _see_latents(self, known: int, powers: Tensor, counted: Tensor) -> Tensor:
+    def _see_latents(self, known: int, powers: Tensor, counted: Tensor, untold: Tensor) -> Tensor:
         """Note the moments of latents that agree; return how much likelier they make these."""
         n = counted.sum(1, keepdim=True) + PRIOR_PILOTS
         mean, square = (counted @ powers / n).chunk(2, dim=1)
-        self.moments[known] = mean, (square + PRIOR_PILOTS / n - mean.square()).sqrt()
+        spread = (square + PRIOR_PILOTS / n - mean.square()).sqrt()
+        before = torch.zeros_like(mean), torch.ones_like(spread)
+        if self.moments:
+            before = next(reversed(self.moments.values()))
+        self.moments[known] = (
+            torch.where(untold, before[0], mean),
+            torch.where(untold, before[1], spread),
+        )
         return self._log_latent_odds(known, powers).exp().T
 
     def _see_column(
@@ -116,7 +132,7 @@ class Lookahead:
 
     def odds_of(self, column: int) -> Tensor | None:
         """Return log odds of a column's codes by all that is known later, (n_groups, n_codes)."""
-        place = self.model.sequence.index
+        place = self.order.index
         later = [odds for known, odds in self.log_odds.items() if place(known) > place(column)]
         if not later:
             return None
@@ -125,7 +141,8 @@ class Lookahead:
     def promised(self, known: int, z: Tensor, flat: Tensor, owner: Tensor) -> Tensor:
         """Return the log odds by which latents and codes before a known column were drawn.
 
-        ``flat`` holds the codes before it, in the flat layout, and the result has shape (n_rows,).
+        ``flat`` holds the codes drawn so far, in the flat layout, and the result has shape
+        (n_rows,).
         """
         odds = self.log_odds[known]
         total = odds.flatten()[flat + (owner * odds.shape[1])[:, None]].sum(1)
@@ -155,7 +172,7 @@ class Lookahead:
     def take(self, groups: slice) -> Lookahead:
         """Return that of some of the groups."""
         out = object.__new__(Lookahead)
-        out.model, out.n_agree = self.model, self.n_agree[groups]
+        out.model, out.order, out.n_agree = self.model, self.order, self.n_agree[groups]
         out.log_odds = {known: odds[groups] for known, odds in self.log_odds.items()}
         out.moments = {k: (m[groups], s[groups]) for k, (m, s) in self.moments.items()}
         return out
@@ -172,6 +189,12 @@ def _agreement(evidence: Evidence, column: int, codes: Tensor) -> Tensor:
     share = ((known < 0) | (known == code)).to(torch.float32)
     if column in evidence.intervals:
         share = share * evidence.log_shares(column).exp()[:, code]
+    if column in evidence.spelled:
+        spelling = evidence.spelled[column]
+        before = [codes[:, other] for other in spelling.before]
+        for group, own in enumerate(share):
+            weight = spelling.of_rows(torch.full_like(code, group), before)
+            own *= weight.gather(1, code[:, None]).squeeze(1)
     return share
 
 

@@ -9,13 +9,39 @@ Doucet and Johansen, "A Tutorial on Particle Filtering and Smoothing", 2009, sec
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 # Below this share of effective particles a group is resampled (Doucet and Johansen, eq. 53).
 MIN_EFFECTIVE = 0.7
+
+
+@dataclass
+class Spelling:
+    """Which codes of a column may come, by the codes of columns before that spell with it.
+
+    Attributes
+    ----------
+    before : list of int
+        These columns.
+    sizes : list of int
+        Their numbers of codes.
+    shares : float32 Tensor of shape (n_groups or 1, n_prefixes, n_codes)
+        The weight of each code after each combination of codes before, 0 if it may not come.
+    """
+
+    before: list[int]
+    sizes: list[int]
+    shares: Tensor
+
+    def of_rows(self, owner: Tensor, before: list[Tensor]) -> Tensor:
+        """Return the weights of the codes in rows, of shape (n_rows, n_codes)."""
+        prefix = torch.zeros_like(owner)
+        for size, codes in zip(self.sizes, before, strict=True):
+            prefix = prefix * size + codes
+        return self.shares[owner if len(self.shares) > 1 else 0, prefix]
 
 
 @dataclass
@@ -33,12 +59,15 @@ class Evidence:
         where ``high <= low``; -inf and inf where the whole code may come.
     never : dict of int to bool Tensor of shape (n_codes,)
         Codes that are not drawn for cells of which nothing is known.
+    spelled : dict of int to Spelling
+        For columns of which something is known that depends on columns before.
     """
 
     codes: Tensor
     places: Tensor
     intervals: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     never: dict[int, Tensor] = field(default_factory=dict)
+    spelled: dict[int, Spelling] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -47,7 +76,7 @@ class Evidence:
     def known_columns(self) -> list[int]:
         """Columns of which something is known in some group."""
         fixed = (self.codes >= 0).any(0).nonzero().flatten().tolist()
-        return sorted({*fixed, *self.intervals})
+        return sorted({*fixed, *self.intervals, *self.spelled})
 
     def take(self, groups: slice) -> Evidence:
         """Return some of the groups."""
@@ -55,7 +84,13 @@ class Evidence:
             column: (low, high) if len(low) == 1 else (low[groups], high[groups])
             for column, (low, high) in self.intervals.items()
         }
-        return Evidence(self.codes[groups], self.places[groups], intervals, self.never)
+        spelled = {
+            column: spelling
+            if len(spelling.shares) == 1
+            else replace(spelling, shares=spelling.shares[groups])
+            for column, spelling in self.spelled.items()
+        }
+        return Evidence(self.codes[groups], self.places[groups], intervals, self.never, spelled)
 
     def log_shares(self, column: int) -> Tensor:
         """Return the log share of each code that may come, of shape (n_groups or 1, n_codes).

@@ -100,28 +100,26 @@ def position_of(transformer, name, parameter: str = "conditions") -> int:
     return names.index(name)
 
 
-def parse_condition(transformer, column: int, wanted) -> Condition:
-    """Read the condition on one column; see ``parse_conditions``."""
+def parse_condition(transformer, column: int, wanted, parameter: str = "conditions") -> Condition:
+    """Read the condition on one column; see ``parse_conditions``.
+
+    ``parameter`` is what errors blame.
+    """
     encoder, schema = transformer.encoders_[column], transformer.schema_[column]
-    if column in transformer.splits_:
-        raise ValueError(
-            f"conditions[{schema.name!r}]={wanted!r}: the column has {encoder.n_codes_} codes, and "
-            f"beyond max_categories={transformer.max_categories} a column is coded in several "
-            f"steps, which no condition reaches. Fit with max_categories={encoder.n_codes_}."
-        )
+    label = f"{parameter}[{schema.name!r}]"
     if isinstance(wanted, tuple):
         if len(wanted) != 2:
             raise ValueError(
-                f"conditions[{schema.name!r}]={wanted!r} is a tuple of {len(wanted)}, expected a "
-                "range (low, high), either of them None for no bound, or a list of values."
+                f"{label}={wanted!r} is a tuple of {len(wanted)}, expected a range (low, high), "
+                "either of them None for no bound, or a list of values."
             )
-        condition = _range(encoder, schema, column, wanted)
+        condition = _range(encoder, schema, column, wanted, label)
     else:
-        condition = _values(encoder, schema, column, _as_list(wanted))
+        condition = _values(encoder, schema, column, _as_list(wanted, label), label)
     allowed = (condition.high > condition.low) & (np.asarray(encoder.code_counts_) > 0)
     if not allowed.any():
         raise ValueError(
-            f"conditions[{schema.name!r}]={wanted!r} has no support: no row can have it. "
+            f"{label}={wanted!r} has no support: no row can have it. "
             f"{_what_there_is(encoder, schema, wanted)}"
         )
     if condition.code is None and allowed.sum() == 1 and not _has_inside(encoder, allowed):
@@ -129,14 +127,14 @@ def parse_condition(transformer, column: int, wanted) -> Condition:
     return condition
 
 
-def _as_list(wanted) -> list:
+def _as_list(wanted, label: str) -> list:
     """Return several values as a list, and a single one as a list of it."""
     if isinstance(wanted, (list, set, frozenset, range, np.ndarray, pd.Series, pd.Index)):
         return list(wanted)
     if pdt.is_list_like(wanted):
         raise ValueError(
-            f"a condition is of type {type(wanted).__name__}, expected a value, a list of values "
-            "or a range (low, high)."
+            f"{label} is of type {type(wanted).__name__}, expected a value, a list of values or a "
+            "range (low, high)."
         )
     return [wanted]
 
@@ -163,25 +161,26 @@ def _has_inside(encoder, allowed: np.ndarray) -> bool:
     return isinstance(encoder, MixtureEncoder) and bool(allowed[: len(encoder.means_)].any())
 
 
-def _values(encoder, schema, column: int, wanted: list) -> Condition:
+def _values(encoder, schema, column: int, wanted: list, label: str) -> Condition:
     """Return the condition that a cell is one of some values."""
     condition = _empty(encoder, column)
     present = [value for value in wanted if not pd.isna(value)]
     if len(present) < len(wanted):
         if not encoder.has_missing_:
             raise ValueError(
-                f"conditions[{schema.name!r}] asks for missing cells, but fit saw none in that "
-                "column."
+                f"{label} asks for missing cells, but fit saw none in that column. "
+                f"{_what_there_is(encoder, schema, None)}"
             )
         _allow(condition, encoder.n_codes_ - 1)
     if not present:
         return condition
+    _refuse_booleans(encoder, present, label)
     if isinstance(encoder, CategoricalEncoder):
         codes = pd.Index(encoder.levels_, dtype=object).get_indexer(pd.Index(present, dtype=object))
         _allow(condition, codes[codes >= 0])
         unknown = [value for value, code in zip(present, codes, strict=True) if code < 0]
     elif isinstance(encoder, (QuantileEncoder, MixtureEncoder)):
-        values = read_values(schema, present)
+        values = read_values(schema, present, label)
         good = supported(encoder, values)
         condition.members = np.unique(values[good])
         unknown = [value for value, held in zip(present, good, strict=True) if not held]
@@ -191,7 +190,7 @@ def _values(encoder, schema, column: int, wanted: list) -> Condition:
         unknown = present
     if unknown:
         raise ValueError(
-            f"conditions[{schema.name!r}] asks for {_shown(unknown)}, which no row can have. "
+            f"{label} asks for {_shown(unknown)}, which no row can have. "
             f"{_what_there_is(encoder, schema, unknown[0])}"
         )
     return condition
@@ -218,23 +217,24 @@ def _allow_members(encoder, condition: Condition) -> None:
         _allow(condition, codes, np.maximum(places - reach, 0), np.minimum(places + reach, 1))
 
 
-def _range(encoder, schema, column: int, wanted: tuple) -> Condition:
+def _range(encoder, schema, column: int, wanted: tuple, label: str) -> Condition:
     """Return the condition that a cell lies between two ends, both included."""
     condition = _empty(encoder, column)
     if isinstance(encoder, CategoricalEncoder) and schema.ordered:
-        return _range_of_levels(encoder, schema, condition, wanted)
+        return _range_of_levels(encoder, schema, condition, wanted, label)
     if not isinstance(encoder, (QuantileEncoder, MixtureEncoder)):
         raise ValueError(
-            f"conditions[{schema.name!r}]={wanted!r} is a range, but the column has no order. "
-            "Give the values in a list."
+            f"{label}={wanted!r} is a range, but the column has no order. Give the values in a "
+            "list."
         )
+    _refuse_booleans(encoder, wanted, label)
     low, high = (
-        unbounded if end is None else float(read_values(schema, [end])[0])
+        unbounded if end is None else float(read_values(schema, [end], label)[0])
         for end, unbounded in zip(wanted, (-np.inf, np.inf), strict=True)
     )
     if not low <= high:
         raise ValueError(
-            f"conditions[{schema.name!r}]={wanted!r} is a range whose ends are "
+            f"{label}={wanted!r} is a range whose ends are "
             f"{'missing' if np.isnan(low + high) else 'the wrong way round'}; expected "
             "low <= high, and None for no bound."
         )
@@ -274,14 +274,13 @@ def _allow_span(encoder, condition: Condition, low: float, high: float) -> None:
         _allow(condition, len(encoder.atoms_) + held, start[held], stop[held])
 
 
-def _range_of_levels(encoder, schema, condition: Condition, wanted: tuple) -> Condition:
+def _range_of_levels(encoder, schema, condition: Condition, wanted: tuple, label: str) -> Condition:
     """Return the condition that a cell is in a range of an ordered column's categories."""
     categories = list(schema.dtype.categories)
     for end in wanted:
         if end is not None and end not in categories:
             raise ValueError(
-                f"conditions[{schema.name!r}]={wanted!r}: {end!r} is not one of the categories "
-                f"{_shown(categories)}."
+                f"{label}={wanted!r}: {end!r} is not one of the categories {_shown(categories)}."
             )
     first = 0 if wanted[0] is None else categories.index(wanted[0])
     last = len(categories) - 1 if wanted[1] is None else categories.index(wanted[1])
@@ -290,7 +289,7 @@ def _range_of_levels(encoder, schema, condition: Condition, wanted: tuple) -> Co
     return condition
 
 
-def read_values(schema, values) -> np.ndarray:
+def read_values(schema, values, label: str) -> np.ndarray:
     """Return the user's values of a numeric column as float64, as the column is stored.
 
     Raises
@@ -299,10 +298,32 @@ def read_values(schema, values) -> np.ndarray:
         They are not what the column holds.
     """
     cells = pd.Series(list(values))
-    if schema.kind != "numeric":
-        # Dates may be given as text.
-        cells = cells.astype(schema.dtype)
-    return schema.read_numbers(cells)
+    try:
+        if schema.kind != "numeric":
+            # Dates may be given as text.
+            cells = cells.astype(schema.dtype)
+        return schema.read_numbers(cells)
+    except (ValueError, TypeError) as error:
+        kind = "numbers" if schema.kind == "numeric" else f"{schema.kind} cells ({schema.dtype})"
+        raise ValueError(
+            f"{label} asks for {_shown(values)} of type {type(values[0]).__name__}, but the column "
+            f"holds {kind}. Give such."
+        ) from error
+
+
+def _refuse_booleans(encoder, values, label: str) -> None:
+    """Raise for True and False, which Python takes for 1 and 0, in a column of other values."""
+    held = "numbers"
+    if isinstance(encoder, CategoricalEncoder):
+        if encoder.content_ in ("boolean", "mixed", "categories"):
+            return
+        held = f"values such as {_shown(encoder.levels_[:1])}"
+    wrong = [value for value in values if isinstance(value, (bool, np.bool_))]
+    if wrong:
+        raise ValueError(
+            f"{label} asks for {_plain(wrong[0])!r}, a boolean, but the column holds {held}. "
+            "Give one of those."
+        )
 
 
 def supported(encoder, values: np.ndarray) -> np.ndarray:
@@ -380,7 +401,7 @@ def _what_there_is(encoder, schema, wanted) -> str:
     if not isinstance(encoder, (QuantileEncoder, MixtureEncoder)):
         return "The column is made anew and not learnt: only its missing cells can be asked for."
     ends = [end for end in (wanted if isinstance(wanted, tuple) else (wanted,)) if end is not None]
-    close = closest_numbers(encoder, read_values(schema, ends))
+    close = closest_numbers(encoder, read_values(schema, ends, schema.name))
     cells = pd.Series(schema.write_numbers(close)).tolist()
     return f"The closest that it can hold are {_shown(cells)}."
 

@@ -90,6 +90,41 @@ class CodeSplit:
         rank[rows] = self.n_own_ + place
         return self.order_[rank]
 
+    def shares_of(self, allowed: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+        """Return what a choice of codes says of each digit, given the digits before it.
+
+        Each digit is weighted by the share of the rows behind it that are chosen, over that share
+        behind the digits before: so the last digit takes back what the first ones promised.
+
+        Parameters
+        ----------
+        allowed : bool array of shape (n_groups, n_codes)
+            The codes that may come.
+        counts : int array of shape (n_codes,)
+            Training rows behind each code.
+
+        Returns
+        -------
+        list of float32 array of shape (n_groups, n_prefixes, n_digit_codes)
+            One for each digit, 0 where it may not come; ``n_prefixes`` are all combinations of
+            the digits before, in the order of ``numpy.ravel_multi_index``.
+        """
+        digits = self.split(np.arange(len(counts)))
+        rows = np.maximum(counts, 1e-3)  # a code without rows may be asked for
+        before, shares = np.ones((len(allowed), 1)), []
+        for n_digits in range(1, self.n_digits_ + 1):
+            sizes = self.sizes_[:n_digits]
+            place = np.ravel_multi_index(tuple(digits[:, :n_digits].T), sizes)
+            held = np.bincount(place, rows, np.prod(sizes))
+            chosen = np.stack([np.bincount(place, rows * may, len(held)) for may in allowed])
+            share = np.divide(chosen, held, out=np.zeros_like(chosen), where=held > 0)
+            share = share.reshape(len(allowed), -1, sizes[-1])
+            within = np.zeros_like(share)
+            np.divide(share, before[..., None], out=within, where=before[..., None] > 0)
+            shares.append(within.astype(np.float32))
+            before = share.reshape(len(allowed), -1)
+        return shares
+
 
 def code_columns(n_columns: int, splits: dict[int, CodeSplit]) -> list[list[int]]:
     """Return which code columns each column has: its own position, then those behind the rest."""
