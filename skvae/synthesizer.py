@@ -20,11 +20,12 @@ from skvae._synthesis.constrained import ConstrainedMixin
 from skvae._synthesis.growing import RELEASED, GrowingMixin
 from skvae._synthesis.imputation import ImputationMixin
 from skvae._synthesis.metadata import MetadataMixin
+from skvae._synthesis.missing_rates import hold_missing_rates
 from skvae._synthesis.probabilities import ProbabilitiesMixin
 from skvae._synthesis.scoring import log_density_bound, posterior_means, table_tensors
 from skvae._synthesis.table_model import model_spec, pass_config, training_config
 from skvae.constraints.resampling import redraw_broken
-from skvae.models import FactorizedTVAE, TabularVAE, reparametrize
+from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE, reparametrize
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
@@ -470,6 +471,8 @@ class TVAESynthesizer(
             moments = result.optimizer_state
             self._optimizer_state = [[t.numpy(force=True) for t in player] for player in moments]
         self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
+        if not once and isinstance(model, AutoregressiveTVAE):
+            hold_missing_rates(model, self.sampler_, table.transformer, int(seeds[3]))
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
         self.transformer_, self._plan = table.transformer, table.plan
         if table.seen is not None:

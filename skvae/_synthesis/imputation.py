@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skvae._synthesis.bound_cells import BoundCellsMixin
 from skvae._synthesis.known_cells import KnownCellsMixin, _filled, blocks, is_numeric
+from skvae._synthesis.missing_rates import missing_codes
 from skvae.constraints.known import number_readers, refuse_broken
 from skvae.models.enumeration import propose_latents
 from skvae.models.given import Draws, draw_given
@@ -143,12 +144,9 @@ class ImputationMixin(BoundCellsMixin, KnownCellsMixin):
     def _never_missing(self) -> dict[int, torch.Tensor]:
         """Return the codes that a filled cell does not take: its being missing."""
         never = {}
-        for position, encoder in enumerate(self.transformer_.encoders_):
-            if encoder.has_missing_ and encoder.n_codes_ > 1:
-                flags = torch.zeros(self.model_.cardinalities[position], dtype=torch.bool)
-                split = self.transformer_.splits_.get(position)
-                flags[-1 if split is None else split.rank_[-1]] = True
-                never[position] = flags
+        for position, code in missing_codes(self.transformer_).items():
+            never[position] = torch.zeros(self.model_.cardinalities[position], dtype=torch.bool)
+            never[position][code] = True
         return never
 
     def _summarise(self, frame, tables, method) -> pd.DataFrame:
