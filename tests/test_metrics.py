@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
-from skvae.metrics import _tables, column_shapes, pair_trends, trends, two_sample_score
+from skvae.metrics import _tables, column_shapes, pair_trends, trends, two_sample, two_sample_score
 
 DISCRETE = ["colour", "member", "grade"]
 
@@ -209,7 +209,7 @@ class TestPairTrends:
             pair_trends(real[["x"]], real[["x"]])
 
 
-@pytest.mark.parametrize("metric", [column_shapes, pair_trends, two_sample_score])
+@pytest.mark.parametrize("metric", [column_shapes, pair_trends, two_sample, two_sample_score])
 class TestInput:
     def test_different_columns(self, metric, real):
         with pytest.raises(ValueError, match=r"lacks \['x'\] and adds \['z'\]"):
@@ -281,6 +281,20 @@ def test_levels_are_sorted_and_shared():
 
 
 class TestTwoSampleScore:
+    def test_the_standard_error_at_chance_is_that_of_the_rank_test(self):
+        n, m = 300, 200
+        expected = np.sqrt((n + m + 1) / (12 * n * m))
+        assert two_sample.auc_error(0.5, n, m) == pytest.approx(expected)
+
+    def test_an_auc_off_by_chance_lies_within_its_standard_errors(self):
+        aucs, errors = [], []
+        for seed in range(12):
+            x = np.random.default_rng(seed).normal(size=(300, 3))
+            result = two_sample_score(x[:180], x[180:], classifier="logistic", random_state=0)
+            aucs, errors = [*aucs, result.auc], [*errors, result.standard_error]
+        assert abs(np.mean(aucs) - 0.5) < np.mean(errors)
+        assert 0.6 < np.std(aucs) / np.mean(errors) < 2.0
+
     @pytest.mark.parametrize("classifier", ["auto", "xgboost"])
     def test_fresh_rows_pass_and_independent_columns_fail(self, real, classifier):
         if classifier == "xgboost":

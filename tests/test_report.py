@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,6 +98,14 @@ class TestVerdict:
         report = skvae.evaluate(real, real.copy())
         assert report.verdicts[0][0] == "bad"
         assert "repeat these very rows" in report.verdicts[0][1]
+
+    @pytest.mark.parametrize(("error", "grade"), [(0.01, "bad"), (0.04, "good")])
+    def test_an_auc_below_chance_is_of_copies_only_where_chance_is_ruled_out(
+        self, report, error, grade
+    ):
+        name = "two-sample score, unseen rows"
+        told = replace(report.results[name], auc=0.42, value=1.0, standard_error=error)
+        assert grades(replace(report, results=report.results | {name: told}))[0] == grade
 
 
 class TestFigures:

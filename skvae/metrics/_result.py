@@ -70,6 +70,8 @@ class TwoSampleResult(MetricResult):
         Mean over folds of the area under the ROC curve, not clipped: 0.5 is chance, 1 is told
         apart. Below 0.5 the synthetic table repeats real rows: the copies that a fold holds out
         were seen in training under the other label.
+    standard_error : float
+        Of the AUC, by the numbers of rows.
     classifier : str
         The classifier that was asked to tell the tables apart.
     importances : pandas.DataFrame or None
@@ -77,6 +79,7 @@ class TwoSampleResult(MetricResult):
     """
 
     auc: float
+    standard_error: float
     classifier: str
     importances: pd.DataFrame | None = None
 

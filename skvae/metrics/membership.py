@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from ._distances import encode, nearest, rows_of
 from ._result import PrivacyResult
 from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
+from .two_sample import auc_error
 
 
 def membership_inference(
@@ -117,7 +118,7 @@ def membership_inference(
         oracle,
         ideal=0.5,
         leak=auc - 0.5,
-        standard_error=_auc_error(auc, n),
+        standard_error=auc_error(auc, n, n),
     )
 
 
@@ -145,10 +146,3 @@ def _oracle_auc(members: np.ndarray, others: np.ndarray, left_over: np.ndarray) 
         half = len(others) // 2
         others, left_over = others[:half], others[half:]
     return _auc(*(-nearest(part, left_over)[0][:, 0] for part in (members, others)))
-
-
-def _auc_error(auc: float, n: int) -> float:
-    """Hanley and McNeil's standard error with `n` rows on either side."""
-    both, twice = auc / (2.0 - auc), 2.0 * auc**2 / (1.0 + auc)
-    spread = auc * (1.0 - auc) + (n - 1) * (both + twice - 2.0 * auc**2)
-    return float(np.sqrt(max(spread, 0.0)) / n)

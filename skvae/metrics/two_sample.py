@@ -143,9 +143,24 @@ def two_sample_score(
         pd.DataFrame({"fold": np.arange(n_splits), "auc": aucs, "score": scores}),
         oracle,
         auc=float(np.mean(aucs)),
+        standard_error=auc_error(float(np.mean(aucs)), *pair.sizes),
         classifier=name,
         importances=_importances(model, x_test, y[test], owners, aucs[-1]) if importances else None,
     )
+
+
+def auc_error(auc: float, n_first: int, n_second: int) -> float:
+    """Hanley and McNeil's standard error of an AUC [1]_ with so many rows of either class.
+
+    References
+    ----------
+    .. [1] Hanley and McNeil, "The meaning and use of the area under a receiver operating
+       characteristic (ROC) curve", Radiology 143, 1982.
+    """
+    both, twice = auc / (2.0 - auc), 2.0 * auc**2 / (1.0 + auc)
+    spread = auc * (1.0 - auc)
+    spread += (n_first - 1) * (both - auc**2) + (n_second - 1) * (twice - auc**2)
+    return float(np.sqrt(max(spread, 0.0) / (n_first * n_second)))
 
 
 def _make_classifier(name: str):

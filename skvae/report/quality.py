@@ -260,7 +260,8 @@ def _likeness(results: dict) -> tuple[str, str]:
         result = results["two-sample score, unseen rows"]
     told = f"A classifier tells synthetic rows from {rows} with an AUC of {result.auc:.3f}"
     reach = 1.0 if result.oracle is None else min(1.0, result.oracle)
-    if result.auc < _AUC_OF_COPIES:
+    # Of few rows chance alone goes below.
+    if result.auc < min(_AUC_OF_COPIES, 0.5 - 3.0 * result.standard_error):
         return "bad", f"{told}, below chance: many synthetic rows repeat these very rows."
     if result.value >= GOOD_TWO_SAMPLE * reach:
         return "good", f"{told}, where 0.5 is chance: it is like them."
