@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skvae._random import private_random_state
 from skvae.synthesizer import TVAESynthesizer
 from skvae.tabular.frames import read_table, restore_container
+from skvae.tabular.libraries import column_as_pandas, column_from_pandas
 
 
 class TVAEOverSampler(BaseEstimator):
@@ -94,7 +95,7 @@ class TVAEOverSampler(BaseEstimator):
         X_resampled : DataFrame or ndarray of shape (n_rows_new, n_columns)
             The rows, then the synthetic ones.
         y_resampled : Series or ndarray of shape (n_rows_new,)
-            Their classes.
+            Their classes, in a container of the kind of ``y``.
 
         Raises
         ------
@@ -105,6 +106,7 @@ class TVAEOverSampler(BaseEstimator):
         frame = read_table(self, X, reset=True)
         if y is None:
             raise ValueError("y is None, expected the class of each row of X.")
+        y, of_library = column_as_pandas(y)
         labels = column_or_1d(y)
         n_missing = int(pd.isna(labels).sum())
         if n_missing:
@@ -135,6 +137,8 @@ class TVAEOverSampler(BaseEstimator):
         resampled = table.pop(target).to_numpy(labels.dtype)
         if isinstance(y, pd.Series):
             resampled = pd.Series(resampled, name=y.name, dtype=y.dtype)
+        if of_library is not None:
+            resampled = column_from_pandas(resampled, of_library)
         return restore_container(self, table), resampled
 
     def _synthesizer(self, target, wanted: dict, labels: np.ndarray):

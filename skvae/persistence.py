@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.numpy
-from sklearn.utils.validation import check_is_fitted
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import _is_fitted, check_is_fitted
 
 from skvae._files import open_replacement
 
@@ -37,6 +38,7 @@ ESTIMATORS = {
 # Every class that a file may hold.
 _CLASSES = {
     **ESTIMATORS,
+    "TVAEOverSampler": "skvae.oversampler",
     "ColumnSchema": "skvae.tabular",
     "TemporalSchema": "skvae.tabular",
     "CodeSplit": "skvae.tabular",
@@ -118,7 +120,10 @@ def save(estimator, path) -> None:
     >>> again.sample(5, random_state=1).equals(synthesizer.sample(5, random_state=1))
     True
     """
-    check_is_fitted(estimator)
+    if not hasattr(estimator, "fit_resample"):
+        check_is_fitted(estimator)
+    elif not _is_fitted(estimator):
+        raise NotFittedError(f"{estimator} is not fitted yet: call fit_resample first.")
     packer = _Packer()
     content = {
         "format": FORMAT,

@@ -485,6 +485,9 @@ class TVAESynthesizer(
     ):
         """Draw synthetic rows.
 
+        Identifiers are unique within a call, and may come again in another: draw all rows that
+        are to stand in one table at once.
+
         Conditions always hold in each row. Those on ``condition_columns`` steer all other columns;
         others do so by particles: many rows are drawn as far as the last of the conditions, and
         those that make it likely go on.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
 
 import skvae
 from skvae import TVAEOverSampler, TVAESynthesizer
@@ -178,6 +179,39 @@ class TestOverSampler:
         assert X_new.dtype == np.float32
         assert y_new.dtype == y.dtype
         assert isinstance(X_new, np.ndarray)
+
+    @pytest.mark.parametrize("library", ["polars", "pyarrow"])
+    def test_rows_and_classes_come_out_as_they_came_in(self, data, library):
+        X, y = data
+        module = pytest.importorskip(library)
+        if library == "polars":
+            X, y = module.from_pandas(X), module.from_pandas(y)
+        else:
+            X, y = module.Table.from_pandas(X), module.chunked_array([y.tolist()])
+        sampler = TVAEOverSampler(quick(), random_state=0)
+        X_new, y_new = sampler.fit_resample(X, y)
+        assert type(X_new) is type(X)
+        assert type(y_new) is type(y)
+        assert (
+            y_new[: len(y)].to_pylist() == y.to_pylist()
+            if library == "pyarrow"
+            else (y_new.dtype == y.dtype and y_new.name == y.name and y_new[: len(y)].equals(y))
+        )
+        assert len(X_new) == len(y_new) > len(y)
+
+    def test_save_and_load(self, data, tmp_path):
+        sampler = TVAEOverSampler(quick(), random_state=0)
+        with pytest.raises(NotFittedError, match="call fit_resample first"):
+            skvae.save(sampler, tmp_path / "sampler.skvae")
+        sampler.fit_resample(*data)
+        skvae.save(sampler, tmp_path / "sampler.skvae")
+        again = skvae.load(tmp_path / "sampler.skvae")
+        assert again.sampling_strategy_ == sampler.sampling_strategy_
+        pd.testing.assert_frame_equal(
+            again.synthesizer_.sample(9, random_state=0),
+            sampler.synthesizer_.sample(9, random_state=0),
+        )
+        assert str(again.get_params()) == str(sampler.get_params())
 
     def test_a_ratio_of_two_classes(self, data):
         X, y = data

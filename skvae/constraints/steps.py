@@ -11,10 +11,8 @@ import pandas as pd
 from skvae._warnings import warn_user
 from skvae.constraints.columns import ColumnNumbers
 from skvae.tabular import QuantileEncoder
-from skvae.tabular.numeric import MIN_GRID_VALUES, find_decimals
+from skvae.tabular.numeric import EXACT, MIN_GRID_VALUES, find_decimals
 
-# Beyond this, float64 no longer holds every integer.
-_EXACT = 2**53
 _RARE = "rare"
 
 
@@ -171,7 +169,7 @@ class Derivation:
             return 1
         step = int(np.gcd.reduce(rest)) if self.numbers_.kind != "number" else 1
         step = max(step, 1)
-        return step * (int(np.abs(rest).max()) // step // _EXACT + 1)
+        return step * (int(np.abs(rest).max()) // step // EXACT + 1)
 
     def _settle(self, values: np.ndarray, base: np.ndarray) -> np.ndarray:
         """Move values to range and grid, but not across the base."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
+from skvae.tabular.numeric import EXACT
 from skvae.tabular.patterns import find_alphabets, find_numbered
 
 # Fewer cells than this show nothing.
@@ -21,7 +22,6 @@ MIN_ROWS = 20
 MIN_COUNTED_ROWS = 100
 # Cells looked at before all of them are.
 PROBE = 200
-EXACT = 2**53
 
 # Amounts and times of day, which are no keys although they have a pattern.
 AMOUNT = r"[-+]?\d*[.,]\d+|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"

@@ -11,13 +11,13 @@ import pandas as pd
 from pandas.api import types as pdt
 
 from skvae.tabular.guesses import (
-    EXACT,
     MIN_ROWS,
     guess_date_format,
     guess_integers,
     guess_strings,
 )
 from skvae.tabular.kinds import MADE_KINDS, declared_kinds
+from skvae.tabular.numeric import EXACT
 from skvae.tabular.schema import (
     LARGEST,
     NUMBER_OBJECTS,

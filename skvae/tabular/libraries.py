@@ -47,7 +47,8 @@ def as_pandas(X: Any) -> tuple[Any, tuple[str, bytes] | None]:
         return X, None
     table = frame.to_arrow()
     origin = str(frame.implementation), table.schema.serialize().to_pybytes()
-    return table.to_pandas(types_mapper=_pandas_dtype), origin
+    # What pandas noted about itself may make an index of a column.
+    return table.to_pandas(types_mapper=_pandas_dtype, ignore_metadata=True), origin
 
 
 def from_pandas(frame: pd.DataFrame, origin: tuple[str, bytes]) -> Any:
@@ -60,6 +61,29 @@ def from_pandas(frame: pd.DataFrame, origin: tuple[str, bytes]) -> Any:
     # Without what pandas notes about itself, which would make a table of pyarrow unlike its like.
     table = pa.Table.from_arrays(columns, schema=schema)
     return table if library == "pyarrow" else nw.from_arrow(table, backend=library).to_native()
+
+
+def column_as_pandas(y: Any) -> tuple[Any, tuple[str, bytes] | None]:
+    """Return a column of another library as a Series; see ``as_pandas``."""
+    if isinstance(y, (pd.Series, np.ndarray, list, tuple)):
+        return y, None
+    try:
+        import narwhals as nw
+    except ImportError:
+        return y, None
+    column = nw.from_native(y, pass_through=True, allow_series=True)
+    if not isinstance(column, nw.Series):
+        return y, None
+    frame, origin = as_pandas(column.to_frame().to_native())
+    return frame.iloc[:, 0], origin
+
+
+def column_from_pandas(column: pd.Series, origin: tuple[str, bytes]) -> Any:
+    """Return a Series as a column of the library that it came from."""
+    import narwhals as nw
+
+    frame = nw.from_native(from_pandas(column.to_frame(), origin), eager_only=True)
+    return frame[frame.columns[0]].to_native()
 
 
 def _to_arrow(column: pd.Series, kind: Any) -> Any:

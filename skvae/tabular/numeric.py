@@ -21,6 +21,8 @@ MAX_DECIMALS = 8
 MIN_GRID_VALUES = 20
 # Share of a column's span that a value of a continuous column stands for.
 FINE_SHARE = 1e-8
+# Beyond this, float64 no longer holds every integer.
+EXACT = 2**53
 # Relative spacing of the numbers that float64 holds.
 DOUBLE_PRECISION = float(np.finfo(np.float64).eps)
 
@@ -301,7 +303,7 @@ def find_step(values: np.ndarray, decimals: int | None) -> tuple[int, int]:
     ``(1, 0)`` where there is none coarser than the units themselves, or too few distinct values
     to tell one from chance.
     """
-    if decimals is None or len(values) == 0 or np.abs(values).max() * 10.0**decimals > 2**53:
+    if decimals is None or len(values) == 0 or np.abs(values).max() * 10.0**decimals > EXACT:
         return 1, 0
     units = np.unique(np.rint(values * 10.0**decimals).astype(np.int64))
     step = int(np.gcd.reduce(np.diff(units))) if len(units) >= MIN_GRID_VALUES else 1

@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as pdt
 
-from skvae.tabular.numeric import DOUBLE_PRECISION
+from skvae.tabular.numeric import DOUBLE_PRECISION, EXACT
 from skvae.tabular.schema import ColumnSchema
 
 DATE_UNITS = ("Y", "M", "D", "h", "m", "s", "ms", "us", "ns")
-# Beyond this, float64 no longer holds every whole number.
-EXACT = 2**53
 _OFFSET_STEP = 10**15
 # What pandas calls columns of Python's dates and times.
 TEMPORAL_OBJECTS = {
