@@ -47,6 +47,8 @@ PAGES = sorted(path.name for path in DOCS.glob("*.rst") if ">>> " in path.read_t
 def test_examples_run(page, monkeypatch):
     if page == "spatial.rst":
         pytest.importorskip("anndata")
+    if page == "embedder.rst":
+        pytest.importorskip("zuko")
     if page == "report.rst":
         pytest.importorskip("matplotlib")
         monkeypatch.setenv("MPLBACKEND", "agg")

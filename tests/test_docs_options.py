@@ -16,6 +16,8 @@ import skvae
 from skvae import constraints, metrics, report
 from skvae.cli import _parser, main
 from skvae.datasets import load_adult
+from skvae.samplers import SAMPLERS
+from skvae.training import Checkpoint, ConsoleLog, EarlyStopping, ProgressBar
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -44,6 +46,8 @@ PAGES = {
     skvae.evaluate: "report.rst",
     **dict.fromkeys([skvae.save, skvae.load], "getting_started.rst"),
     **dict.fromkeys([skvae.to_config, skvae.from_config], "configuration.rst"),
+    **dict.fromkeys((cls for cls in SAMPLERS.values() if cls().get_params()), "embedder.rst"),
+    **dict.fromkeys([Checkpoint, ConsoleLog, EarlyStopping, ProgressBar], "embedder.rst"),
 }
 DISPLAYS = [getattr(report, name) for name in report.__all__ if name.endswith("Display")]
 # The same in each method of the clusterer: two that show them will do.
