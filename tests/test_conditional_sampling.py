@@ -138,6 +138,10 @@ class TestTablesOfConditions:
         with pytest.raises(ValueError, match="the conditions on 'late' hold 'z'"):
             plain.sample(conditions=pd.DataFrame({"late": ["a", "z"]}))
 
+    def test_booleans_are_no_numbers(self, plain):
+        with pytest.raises(ValueError, match=r"conditions\['whole'\] asks for True, a boolean"):
+            plain.sample(conditions=pd.DataFrame({"whole": [True, False]}))
+
     def test_another_number_of_rows_is_refused(self, plain):
         with pytest.raises(ValueError, match="n_samples=3 with conditions of 2 rows"):
             plain.sample(3, conditions=pd.DataFrame({"late": ["a", "b"]}))

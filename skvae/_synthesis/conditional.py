@@ -19,11 +19,11 @@ from skvae.models.lookahead import Lookahead, Pilots
 from skvae.models.particles import Evidence, Spelling
 from skvae.samplers import NormalSampler
 from skvae.tabular import CategoricalEncoder
+from skvae.tabular.asked_values import refuse_booleans, unsupported_cells
 from skvae.tabular.conditions import (
     parse_conditions,
     position_of,
     supported,
-    unsupported_cells,
 )
 from skvae.tabular.splits import join_codes
 
@@ -266,6 +266,9 @@ class ConditionalMixin(KnownCellsMixin):
             if column.isna().all():
                 continue
             if is_numeric(encoder):
+                if column.dtype.kind not in "iuf":
+                    label = f"conditions[{schema.name!r}]"
+                    refuse_booleans(encoder, column.dropna().unique(), label)
                 good = supported(encoder, cells[position])
             elif isinstance(encoder, CategoricalEncoder):
                 code = encoder.encode(column)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,14 +9,13 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as pdt
 
+from skvae.tabular.asked_values import read_values, refuse_booleans, shown, what_there_is
 from skvae.tabular.categorical import CategoricalEncoder
 from skvae.tabular.mixture import MixtureEncoder
 from skvae.tabular.numeric import QuantileEncoder, _rank_in, round_to
 
 # A share of a bin below this counts as none: places are single precision.
 LEAST_SHARE = 1e-6
-# Values shown in an error.
-N_SHOWN = 5
 
 
 @dataclass
@@ -120,7 +118,7 @@ def parse_condition(transformer, column: int, wanted, parameter: str = "conditio
     if not allowed.any():
         raise ValueError(
             f"{label}={wanted!r} has no support: no row can have it. "
-            f"{_what_there_is(encoder, schema, wanted)}"
+            f"{what_there_is(encoder, schema, wanted)}"
         )
     if condition.code is None and allowed.sum() == 1 and not _has_inside(encoder, allowed):
         condition.code = int(allowed.argmax())
@@ -169,12 +167,12 @@ def _values(encoder, schema, column: int, wanted: list, label: str) -> Condition
         if not encoder.has_missing_:
             raise ValueError(
                 f"{label} asks for missing cells, but fit saw none in that column. "
-                f"{_what_there_is(encoder, schema, None)}"
+                f"{what_there_is(encoder, schema, None)}"
             )
         _allow(condition, encoder.n_codes_ - 1)
     if not present:
         return condition
-    _refuse_booleans(encoder, present, label)
+    refuse_booleans(encoder, present, label)
     if isinstance(encoder, CategoricalEncoder):
         codes = pd.Index(encoder.levels_, dtype=object).get_indexer(pd.Index(present, dtype=object))
         _allow(condition, codes[codes >= 0])
@@ -190,8 +188,8 @@ def _values(encoder, schema, column: int, wanted: list, label: str) -> Condition
         unknown = present
     if unknown:
         raise ValueError(
-            f"{label} asks for {_shown(unknown)}, which no row can have. "
-            f"{_what_there_is(encoder, schema, unknown[0])}"
+            f"{label} asks for {shown(unknown)}, which no row can have. "
+            f"{what_there_is(encoder, schema, unknown[0])}"
         )
     return condition
 
@@ -227,7 +225,7 @@ def _range(encoder, schema, column: int, wanted: tuple, label: str) -> Condition
             f"{label}={wanted!r} is a range, but the column has no order. Give the values in a "
             "list."
         )
-    _refuse_booleans(encoder, wanted, label)
+    refuse_booleans(encoder, wanted, label)
     low, high = (
         unbounded if end is None else float(read_values(schema, [end], label)[0])
         for end, unbounded in zip(wanted, (-np.inf, np.inf), strict=True)
@@ -280,50 +278,13 @@ def _range_of_levels(encoder, schema, condition: Condition, wanted: tuple, label
     for end in wanted:
         if end is not None and end not in categories:
             raise ValueError(
-                f"{label}={wanted!r}: {end!r} is not one of the categories {_shown(categories)}."
+                f"{label}={wanted!r}: {end!r} is not one of the categories {shown(categories)}."
             )
     first = 0 if wanted[0] is None else categories.index(wanted[0])
     last = len(categories) - 1 if wanted[1] is None else categories.index(wanted[1])
     within = set(categories[first : last + 1])
     _allow(condition, [code for code, level in enumerate(encoder.levels_) if level in within])
     return condition
-
-
-def read_values(schema, values, label: str) -> np.ndarray:
-    """Return the user's values of a numeric column as float64, as the column is stored.
-
-    Raises
-    ------
-    ValueError
-        They are not what the column holds.
-    """
-    cells = pd.Series(list(values))
-    try:
-        if schema.kind != "numeric":
-            # Dates may be given as text.
-            cells = cells.astype(schema.dtype)
-        return schema.read_numbers(cells)
-    except (ValueError, TypeError) as error:
-        kind = "numbers" if schema.kind == "numeric" else f"{schema.kind} cells ({schema.dtype})"
-        raise ValueError(
-            f"{label} asks for {_shown(values)} of type {type(values[0]).__name__}, but the column "
-            f"holds {kind}. Give such."
-        ) from error
-
-
-def _refuse_booleans(encoder, values, label: str) -> None:
-    """Raise for True and False, which Python takes for 1 and 0, in a column of other values."""
-    held = "numbers"
-    if isinstance(encoder, CategoricalEncoder):
-        if encoder.content_ in ("boolean", "mixed", "categories"):
-            return
-        held = f"values such as {_shown(encoder.levels_[:1])}"
-    wrong = [value for value in values if isinstance(value, (bool, np.bool_))]
-    if wrong:
-        raise ValueError(
-            f"{label} asks for {_plain(wrong[0])!r}, a boolean, but the column holds {held}. "
-            "Give one of those."
-        )
 
 
 def supported(encoder, values: np.ndarray) -> np.ndarray:
@@ -346,14 +307,6 @@ def supported(encoder, values: np.ndarray) -> np.ndarray:
         tolerance = 1e-9 * np.maximum(1.0, np.abs(values))
         ok |= inside & (np.abs(encoder._snap(values) - values) <= tolerance)
     return ok | np.isnan(values)
-
-
-def unsupported_cells(encoder, schema, cells: list) -> str:
-    """Return the message for fixed cells that no row can hold."""
-    return (
-        f"the conditions on {schema.name!r} hold {_shown(cells)}, which no row can have. "
-        f"{_what_there_is(encoder, schema, cells[0])}"
-    )
 
 
 def _half_cell(encoder) -> float:
@@ -379,43 +332,3 @@ def _to_grid(encoder, low: float, high: float) -> tuple[float, float]:
     last = np.floor((high - residue + slack) / unit) * unit + residue
     decimals = encoder.decimals_ if isinstance(encoder, MixtureEncoder) else encoder.bin_decimals_
     return float(round_to(first, decimals)), float(round_to(last, decimals))
-
-
-def _shown(values) -> str:
-    values = list(values)
-    more = f" and {len(values) - N_SHOWN} more" if len(values) > N_SHOWN else ""
-    return ", ".join(repr(_plain(value)) for value in values[:N_SHOWN]) + more
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _what_there_is(encoder, schema, wanted) -> str:
-    """Say which values that a column can hold are closest to what is wanted."""
-    if isinstance(encoder, CategoricalEncoder):
-        levels = list(encoder.levels_)
-        close = difflib.get_close_matches(str(wanted), [str(level) for level in levels], N_SHOWN, 0)
-        close = [level for name in close for level in levels if str(level) == name]
-        return f"The closest of its {len(levels)} values are {_shown(close[:N_SHOWN])}."
-    if not isinstance(encoder, (QuantileEncoder, MixtureEncoder)):
-        return "The column is made anew and not learnt: only its missing cells can be asked for."
-    ends = [end for end in (wanted if isinstance(wanted, tuple) else (wanted,)) if end is not None]
-    close = closest_numbers(encoder, read_values(schema, ends, schema.name))
-    cells = pd.Series(schema.write_numbers(close)).tolist()
-    return f"The closest that it can hold are {_shown(cells)}."
-
-
-def closest_numbers(encoder, values: np.ndarray) -> np.ndarray:
-    """Return the numbers next to some, below and above, that a column can hold."""
-    if isinstance(encoder, MixtureEncoder):
-        ends = np.array(encoder.range_ if len(encoder.means_) else [])
-        return np.unique(ends)
-    found = []
-    for value in values:
-        stored = encoder.atoms_
-        found += [stored[stored <= value][-1:], stored[stored >= value][:1]]
-        if encoder.n_bins_:
-            near = np.clip(value, encoder.knots_[0], encoder.knots_[-1])
-            found.append(encoder._snap(np.array([near])))
-    return np.unique(np.concatenate(found))
