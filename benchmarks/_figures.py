@@ -13,7 +13,7 @@ STYLES = {
     "sdv-tvae": ("SDV's TVAE", "#2a9d8f", "D"),
     "sdv-gaussian-copula": ("SDV's Gaussian copula", "#8a8d91", "v"),
     "mostlyai": ("TabularARGN (mostlyai-engine)", "#6a4c93", "^"),
-    "arfpy": ("random forests (arfpy)", "#bc6c25", "P"),
+    "arfpy": ("random forests (arfpy)", "#bc6c25", "p"),
 }
 # Measure, title of its axis, whether the axis is logarithmic.
 MEASURES = (
@@ -21,7 +21,7 @@ MEASURES = (
     ("trend", "Trend error, %", True),
 )
 # The tables on which enough methods were run to draw them; the README has the first.
-TABLES = ("adult", "magic", "default")
+TABLES = ("adult", "magic", "default", "insurance")
 
 
 def draw(folder):
@@ -60,7 +60,7 @@ def _figure(found, names):
 
     beside = len(names) == 1
     shape = (1, len(MEASURES)) if beside else (len(MEASURES), len(names))
-    figure = Figure(figsize=(8, 3.9 if beside else 6.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.9) if beside else (2 + 2.1 * len(names), 6), layout="constrained")
     axes = figure.subplots(*shape, squeeze=False)
     handles = {}
     for row, (measure, title, logarithmic) in enumerate(MEASURES):
@@ -78,8 +78,14 @@ def _figure(found, names):
                 panel.set_ylabel(title, fontsize=9)
             if beside or row == len(MEASURES) - 1:
                 panel.set_xlabel("fit, CPU seconds, one core", fontsize=9)
+    order = sorted(handles, key=lambda label: label == "a real holdout")
     figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+        [handles[label] for label in order],
+        order,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
     )
     return figure
 
