@@ -22,11 +22,16 @@ from skvae._synthesis.imputation import ImputationMixin
 from skvae._synthesis.metadata import MetadataMixin
 from skvae._synthesis.missing_rates import hold_missing_rates
 from skvae._synthesis.probabilities import ProbabilitiesMixin
-from skvae._synthesis.scoring import log_density_bound, posterior_means, table_tensors
-from skvae._synthesis.table_model import model_spec, pass_config, training_config
+from skvae._synthesis.scoring import ScoringMixin, posterior_means, table_tensors
+from skvae._synthesis.table_model import (
+    check_combinations,
+    fit_sampler,
+    model_spec,
+    pass_config,
+    training_config,
+)
 from skvae.constraints.resampling import redraw_broken
-from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE, reparametrize
-from skvae.samplers import SAMPLERS
+from skvae.models import AutoregressiveTVAE, FactorizedTVAE
 from skvae.samplers.choice import OF_ANY_MODEL
 from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import restore_container
@@ -53,6 +58,7 @@ class TVAESynthesizer(
     ConstrainedMixin,
     GrowingMixin,
     MetadataMixin,
+    ScoringMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     TorchEstimator,
@@ -419,7 +425,7 @@ class TVAESynthesizer(
         """Fit from scratch or go on; ``once`` makes one pass."""
         start = time.perf_counter()
         self._validate_params()
-        self._check_combinations()
+        check_combinations(self)
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
         device = resolve_device(self.device)
         go_on = go_on and hasattr(self, "model_")
@@ -464,13 +470,8 @@ class TVAESynthesizer(
         if not go_on:
             self._released = {key: getattr(self, key) for key in RELEASED}
         self._keep_history(result)
-        self._n_steps_in_all = n_before + result.n_steps
-        self._optimizer_state = None
-        self._last_weights = last and {n: t.numpy(force=True) for n, t in last.weights.items()}
-        if once or self.warm_start:
-            moments = result.optimizer_state
-            self._optimizer_state = [[t.numpy(force=True) for t in player] for player in moments]
-        self.sampler_ = self._fit_sampler(model, data, int(seeds[3]))
+        self._keep_course(result, n_before, last, moments=once or self.warm_start)
+        self.sampler_ = fit_sampler(self.sampler, model, data, int(seeds[3]))
         if not once and isinstance(model, AutoregressiveTVAE):
             hold_missing_rates(model, self.sampler_, table.transformer, int(seeds[3]))
         self._sample_rng = np.random.RandomState(rng.randint(2**31 - 1))
@@ -610,119 +611,9 @@ class TVAESynthesizer(
             )
         return restore_container(self, rows)
 
-    def score_samples(self, X):
-        """Lower bound on the log density of each row, in nats.
-
-        The importance-weighted bound [2]_ (eq. 8) with the same few latents' noise for each row.
-        It is a density in data space: a number counts as the cell of values that round to it, in
-        the units of its column, so that models with other encodings compare. A row that breaks a
-        constraint has minus infinity.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_columns)
-            A table with the columns of fit.
-
-        Returns
-        -------
-        log_density : float64 array of shape (n_rows,)
-
-        References
-        ----------
-        .. [2] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
-        """
-        check_is_fitted(self)
-        frame, known = self._read(X)
-        encoded, log_measure = self.transformer_.encode_with_measure(known)
-        if self._plan is not None:
-            log_measure += self._plan.log_measure(frame)
-        return log_density_bound(self.model_, encoded) + log_measure
-
-    def score(self, X, y=None):
-        """Mean of ``score_samples``: higher is better.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_columns)
-            A table with the columns of fit.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        float
-            Nats a row.
-        """
-        return float(self.score_samples(X).mean())
-
     @property
     def _n_features_out(self):
         return self.model_.latent_dim  # not there, and so no names, before fit
-
-    def _check_combinations(self) -> None:
-        """Refuse parameters that do not go together."""
-        if self.decoder == "autoregressive" and self.numeric_encoding == "mixture":
-            raise ValueError(
-                "numeric_encoding='mixture' needs decoder='factorized'; the autoregressive decoder "
-                "takes numeric_encoding='quantile'."
-            )
-        if self.decoder == "factorized":
-            if self.condition_columns is not None:
-                raise ValueError(
-                    f"condition_columns={self.condition_columns!r} needs "
-                    "decoder='autoregressive': the factorized decoder draws all columns at once. "
-                    "Conditions on any of them are met without naming them."
-                )
-            if self.column_order == "random":
-                raise ValueError("column_order='random' needs decoder='autoregressive'.")
-        for name in ("hidden_layer_sizes", "column_layer_sizes"):
-            sizes = getattr(self, name)
-            if len(sizes) == 0 or not all(isinstance(s, Integral) and s > 0 for s in sizes):
-                raise ValueError(f"{name} must be whole numbers above 0, got {sizes!r}.")
-        if len(set(self.column_layer_sizes)) > 1:
-            raise ValueError(
-                f"column_layer_sizes must be equal, got {self.column_layer_sizes!r}: the layers "
-                "of a column's network are residual."
-            )
-
-    def _fit_sampler(self, model: TabularVAE, data, seed: int):
-        """Fit the density of the latents of (at most 10,000) training rows."""
-        sampler = SAMPLERS[self.sampler]()
-        if "random_state" in sampler.get_params():
-            sampler.set_params(random_state=seed)
-        device = data[0].device
-        generator = torch.Generator(device).manual_seed(seed)
-        # From all over the table, which may be sorted.
-        rows = torch.randperm(len(data[0]), generator=generator, device=device)[:10_000]
-        batch = tuple(tensor[rows] for tensor in data)
-        with torch.no_grad():
-            Z = reparametrize(*model.encode(batch), generator)
-        return sampler.fit(Z.cpu().numpy())
-
-    def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, centre: bool = False):
-        """DataFrame of rows for latents; with ``centre``, numbers from the middle of modes."""
-        device = next(self.model_.parameters()).device
-        generator = torch.Generator(device).manual_seed(int(seed))
-        latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
-        codes, places = self.model_.sample_columns(
-            latents,
-            generator=generator,
-            argmax=argmax,
-            centre=centre,
-            temperature=self.temperature,
-        )
-        rng = np.random.default_rng(seed)
-        frame = self.transformer_.decode(codes.cpu().numpy(), places.cpu().numpy(), rng)
-        return frame if self._plan is None else self._plan.restore(frame, rng)
-
-    def _take_columns_of(self, seen, columns) -> None:
-        """Adopt what was seen of the table's shape and names."""
-        self.n_features_in_, self._container = seen.n_features_in_, seen._container
-        self._columns = columns
-        if hasattr(seen, "feature_names_in_"):
-            self.feature_names_in_ = seen.feature_names_in_
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

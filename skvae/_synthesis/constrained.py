@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import torch
 
 from skvae.constraints import ConstraintPlan
 from skvae.constraints.resampling import draw_valid, redraw_broken
@@ -37,6 +38,22 @@ class ConstrainedMixin:
         if self._container[0] == "array":
             frame = frame.set_axis(self._columns, axis=1)  # a later table may bring names
         return frame, frame if self._plan is None else self._plan.reduce(frame)
+
+    def _decode(self, Z: np.ndarray, seed: int, *, argmax: bool, centre: bool = False):
+        """DataFrame of rows for latents; with ``centre``, numbers from the middle of modes."""
+        device = next(self.model_.parameters()).device
+        generator = torch.Generator(device).manual_seed(int(seed))
+        latents = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
+        codes, places = self.model_.sample_columns(
+            latents,
+            generator=generator,
+            argmax=argmax,
+            centre=centre,
+            temperature=self.temperature,
+        )
+        rng = np.random.default_rng(seed)
+        frame = self.transformer_.decode(codes.cpu().numpy(), places.cpu().numpy(), rng)
+        return frame if self._plan is None else self._plan.restore(frame, rng)
 
     def _sample_constrained(self, n_rows, conditions, rebalance, n_particles, rng):
         """Return a DataFrame of rows that keep to the constraints, and to conditions."""

@@ -18,7 +18,7 @@ from skvae.tabular import TabularTransformer
 from skvae.tabular.frames import read_table
 from skvae.tabular.kinds import declared_kinds
 from skvae.tabular.limits import release
-from skvae.training import isolated_torch_seed
+from skvae.training import LastWeights, isolated_torch_seed
 
 # Rows that whole-number weights may stand for.
 MOST_ROWS = 20_000_000
@@ -111,6 +111,15 @@ class GrowingMixin:
         count_codes(transformer, encoded, weights, add=True)
         return Learnable(None, self._columns, self._plan, transformer, encoded, weights)
 
+    def _take_columns_of(self, seen, columns) -> None:
+        """Adopt what was seen of the table's shape and names."""
+        self.n_features_in_, self._container = seen.n_features_in_, seen._container
+        self._columns = columns
+        if hasattr(seen, "feature_names_in_"):
+            self.feature_names_in_ = seen.feature_names_in_
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
     @property
     def _has_places(self) -> bool:
         return self.decoder == "factorized"
@@ -181,6 +190,15 @@ class GrowingMixin:
         with torch.no_grad():
             for new, old in zip(model.parameters(), self.model_.parameters(), strict=True):
                 new.lerp_(old.to(new), decay**n_steps)
+
+    def _keep_course(self, result, n_before: int, last: LastWeights | None, moments: bool) -> None:
+        """Keep what a fit that goes on begins with; ``moments`` says whether there may be one."""
+        self._n_steps_in_all = n_before + result.n_steps
+        self._last_weights = last and {n: t.numpy(force=True) for n, t in last.weights.items()}
+        self._optimizer_state = None
+        if moments:
+            state = result.optimizer_state
+            self._optimizer_state = [[t.numpy(force=True) for t in player] for player in state]
 
     def _moments(self) -> list[list[torch.Tensor]] | None:
         """Return where the optimizer of the last fit stood, if it was kept."""

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from skvae.models import AutoregressiveTVAE, TabularVAE
 
@@ -14,6 +15,55 @@ from skvae.models import AutoregressiveTVAE, TabularVAE
 N_SCORE_DRAWS = 8
 # Rows encoded or scored at a time.
 SCORE_ROWS = 2048
+
+
+class ScoringMixin:
+    """Likelihood of rows."""
+
+    def score_samples(self, X):
+        """Lower bound on the log density of each row, in nats.
+
+        The importance-weighted bound [2]_ (eq. 8) with the same few latents' noise for each row.
+        It is a density in data space: a number counts as the cell of values that round to it, in
+        the units of its column, so that models with other encodings compare. A row that breaks a
+        constraint has minus infinity.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit.
+
+        Returns
+        -------
+        log_density : float64 array of shape (n_rows,)
+
+        References
+        ----------
+        .. [2] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+        """
+        check_is_fitted(self)
+        frame, known = self._read(X)
+        encoded, log_measure = self.transformer_.encode_with_measure(known)
+        if self._plan is not None:
+            log_measure += self._plan.log_measure(frame)
+        return log_density_bound(self.model_, encoded) + log_measure
+
+    def score(self, X, y=None):
+        """Mean of ``score_samples``: higher is better.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_columns)
+            A table with the columns of fit.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Nats a row.
+        """
+        return float(self.score_samples(X).mean())
 
 
 def table_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...]:

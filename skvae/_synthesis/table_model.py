@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from numbers import Integral
 
+import torch
+
+from skvae.models import TabularVAE, reparametrize
+from skvae.samplers import SAMPLERS
 from skvae.tabular import MixtureEncoder, TabularTransformer
 from skvae.tabular.conditions import position_of
 from skvae.training import TrainingConfig, steps_per_epoch
 
 # Steps after which the learning rate of a stream has fallen by the root of two.
 HALVING_STEPS = 100
+
+
+def check_combinations(params) -> None:
+    """Raise ValueError for parameters of the estimator that do not go together."""
+    if params.decoder == "autoregressive" and params.numeric_encoding == "mixture":
+        raise ValueError(
+            "numeric_encoding='mixture' needs decoder='factorized'; the autoregressive decoder "
+            "takes numeric_encoding='quantile'."
+        )
+    if params.decoder == "factorized":
+        if params.condition_columns is not None:
+            raise ValueError(
+                f"condition_columns={params.condition_columns!r} needs "
+                "decoder='autoregressive': the factorized decoder draws all columns at once. "
+                "Conditions on any of them are met without naming them."
+            )
+        if params.column_order == "random":
+            raise ValueError("column_order='random' needs decoder='autoregressive'.")
+    for name in ("hidden_layer_sizes", "column_layer_sizes"):
+        sizes = getattr(params, name)
+        if len(sizes) == 0 or not all(isinstance(s, Integral) and s > 0 for s in sizes):
+            raise ValueError(f"{name} must be whole numbers above 0, got {sizes!r}.")
+    if len(set(params.column_layer_sizes)) > 1:
+        raise ValueError(
+            f"column_layer_sizes must be equal, got {params.column_layer_sizes!r}: the layers "
+            "of a column's network are residual."
+        )
 
 
 def model_spec(params, transformer: TabularTransformer) -> tuple[str, dict]:
@@ -113,3 +145,18 @@ def automatic_epochs(n_rows: int, n_codes: int, batch_size: int) -> int:
     steps = 1200 + n_codes / 2
     most = min(20, 10 + n_rows / 1600)
     return round(min(max(steps * batch_size / n_rows, 12), most))
+
+
+def fit_sampler(name: str, model: TabularVAE, data, seed: int):
+    """Fit the density of the latents of (at most 10,000) training rows."""
+    sampler = SAMPLERS[name]()
+    if "random_state" in sampler.get_params():
+        sampler.set_params(random_state=seed)
+    device = data[0].device
+    generator = torch.Generator(device).manual_seed(seed)
+    # From all over the table, which may be sorted.
+    rows = torch.randperm(len(data[0]), generator=generator, device=device)[:10_000]
+    batch = tuple(tensor[rows] for tensor in data)
+    with torch.no_grad():
+        Z = reparametrize(*model.encode(batch), generator)
+    return sampler.fit(Z.cpu().numpy())
