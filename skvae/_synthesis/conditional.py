@@ -162,12 +162,13 @@ class ConditionalMixin(KnownCellsMixin):
     def _few(self, pool, ahead: Lookahead, evidence: Evidence):
         """Return how many of the particles do where they look ahead.
 
-        Copies of a row still differ in the columns after the evidence: the more of these there
-        are, the fewer particles do.
+        Copies of a particle have the same cells as far as the last of the evidence, and differ
+        in those after it: the fewer cells they share, the fewer particles do.
         """
         last = max((ahead.order.index(column) for column in evidence.known_columns), default=0)
-        seen = (last + 1) / len(ahead.order)
-        return np.ceil(pool * (1 + 2 * seen**2) / 8).astype(np.int64)
+        fixed = (evidence.codes >= 0).all(0).tolist()
+        shared = sum(not fixed[column] for column in ahead.order[: last + 1]) / len(ahead.order)
+        return np.ceil(pool * (1 + 2 * shared**2) / 8).astype(np.int64)
 
     def _balanced(self, rebalance, shared, n_samples, n_particles, rng):
         """Return the conditions of each combination of rebalanced values, and its rows."""

@@ -191,10 +191,8 @@ def _agreement(evidence: Evidence, column: int, codes: Tensor) -> Tensor:
         share = share * evidence.log_shares(column).exp()[:, code]
     if column in evidence.spelled:
         spelling = evidence.spelled[column]
-        before = [codes[:, other] for other in spelling.before]
-        for group, own in enumerate(share):
-            weight = spelling.of_rows(torch.full_like(code, group), before)
-            own *= weight.gather(1, code[:, None]).squeeze(1)
+        prefix = spelling.prefix([codes[:, other] for other in spelling.before])
+        share = share * spelling.shares[:, prefix, code]
     return share
 
 

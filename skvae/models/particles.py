@@ -36,12 +36,16 @@ class Spelling:
     sizes: list[int]
     shares: Tensor
 
-    def of_rows(self, owner: Tensor, before: list[Tensor]) -> Tensor:
-        """Return the weights of the codes in rows, of shape (n_rows, n_codes)."""
-        prefix = torch.zeros_like(owner)
+    def prefix(self, before: list[Tensor]) -> Tensor:
+        """Return the position of a combination of codes before, of shape (n_rows,)."""
+        place = torch.zeros_like(before[0])
         for size, codes in zip(self.sizes, before, strict=True):
-            prefix = prefix * size + codes
-        return self.shares[owner if len(self.shares) > 1 else 0, prefix]
+            place = place * size + codes
+        return place
+
+    def of_rows(self, owner: Tensor, before: list[Tensor]) -> Tensor:
+        """Return the weights of all codes in rows, of shape (n_rows, n_codes)."""
+        return self.shares[owner if len(self.shares) > 1 else 0, self.prefix(before)]
 
 
 @dataclass
