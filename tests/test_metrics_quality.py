@@ -167,6 +167,14 @@ class TestUtility:
         assert 0.8 < result.value < 1.0
         assert result.details.loc[1, "score"] == pytest.approx(0.33, abs=0.1)
 
+    def test_a_group_of_few_rows_is_learned_from_a_small_table(self):
+        def bills(seed):
+            rng = np.random.default_rng(seed)
+            smoker = np.arange(100) < 15
+            return pd.DataFrame({"smoker": smoker, "bill": rng.normal(20.0 * smoker, 1.0)})
+
+        assert utility(bills(0), bills(1), "bill", holdout=bills(2)).value > 0.9
+
     def test_without_a_holdout_the_real_rows_are_the_test(self, real, other):
         assert utility(real, other, "sick").oracle is None
         assert (

@@ -52,7 +52,8 @@ def utility(
         What the target is. "auto" takes numbers of more than 10 different values for regression.
     estimator : scikit-learn classifier or regressor, optional
         Gets numbers as they are, levels as ordinal codes, and NaN for missing cells. By default
-        gradient-boosted trees of depth 6.
+        gradient-boosted trees of depth 6 with 20 rows a leaf, or, in tables of fewer than 400
+        rows, a twentieth of them.
     discrete_columns : iterable of labels, optional
         Columns to treat as discrete whatever their dtype.
 
@@ -116,7 +117,8 @@ def utility(
 
     test = 0 if holdout is None else 2
     score = _score_regression if is_regression else _score_classification
-    model = estimator if estimator is not None else _default_model(is_regression)
+    n_rows = min(map(len, y[:2]))
+    model = estimator if estimator is not None else _default_model(is_regression, n_rows)
     x_train, x_test = fill_empty_columns(x[1], x[test])
     details = score(model, x_train, y[1], x_test, y[test])
     oracle = None
@@ -142,9 +144,13 @@ def _target(tables: Tables, target, is_regression: bool) -> list[np.ndarray]:
     return [np.where(c < 0, np.nan, c) for c in codes]
 
 
-def _default_model(is_regression: bool):
+def _default_model(is_regression: bool, n_rows: int):
     cls = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
-    return cls(max_iter=150, max_depth=6, early_stopping=False, random_state=0)
+    # scikit-learn's 20 rows a leaf hide what sets a fifth of a hundred rows apart.
+    leaf = max(1, min(20, n_rows // 20))
+    return cls(
+        max_iter=150, max_depth=6, min_samples_leaf=leaf, early_stopping=False, random_state=0
+    )
 
 
 def _score_classification(model, x, y, x_test, y_test) -> pd.DataFrame:
