@@ -503,10 +503,15 @@ class TVAESynthesizer(
             for no bound. Or a table of fixed cells of any columns, missing where a cell is free:
             it makes one row each, under its index.
         rebalance : dict, default=None
-            Shares of a column's values, such as ``{"income": {">50K": 0.5}}``; values that are not
-            named share what is left as they do by nature.
+            Shares of columns' values, such as ``{"income": {">50K": 0.5}, "sex": {"Male": 0.5}}``;
+            values that are not named share what is left as they do by nature. Those of several
+            columns are all met to the row, and the ratios of odds between the columns stay those
+            of the model's own rows (iterative proportional fitting).
         n_particles : int, default=8
-            Particles for each row under conditions; more follow them closer and take longer.
+            Particles for each row under conditions; more follow them closer and take longer. An
+            eighth to three eighths of them do, which look ahead: rows drawn without conditions
+            tell what the conditions say of the columns before. All are drawn for tables of more
+            than 32 different rows.
         random_state : int, RandomState instance or None, default=None
             Seeds the draw. None continues the stream that ``random_state`` of the estimator
             began in fit, so that each call gives other rows.
