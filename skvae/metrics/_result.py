@@ -71,7 +71,7 @@ class TwoSampleResult(MetricResult):
         apart. Below 0.5 the synthetic table repeats real rows: the copies that a fold holds out
         were seen in training under the other label.
     standard_error : float
-        Of the AUC, by the numbers of rows.
+        Of the AUC, by the numbers of rows and folds.
     classifier : str
         The classifier that was asked to tell the tables apart.
     importances : pandas.DataFrame or None
