@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from skvae.models import VAE, LossResult, StepContext
+from skvae.models import VAE, FactorizedTVAE, LossResult, StepContext
 from skvae.training import TrainingConfig, train
 from skvae.training.config import TrainingConfig as Config
 from skvae.training.loop import _Run
@@ -249,6 +249,32 @@ class TestGradientByHand:
         config = TrainingConfig(1, **config)
         found = gradient_function(ByHand(), config, torch.device("cpu"))
         assert (found is not None) == expected
+
+    def test_a_subclass_with_a_loss_of_its_own_is_trained_on_that(self):
+        class Penalised(ByHand):
+            def training_loss(self, batch, context):
+                loss = super().training_loss(batch, context)
+                return LossResult(loss.objective + 10 * self.weight.square().sum())
+
+        model = Penalised()
+        run(model, torch.zeros(8, 4))
+        assert set(model.ways) == {"autograd"}
+        assert (model.weight < 1).all()  # the penalty alone has a gradient
+
+    @pytest.mark.parametrize("name", ["compute_loss", "encode", "decode", "log_likelihood"])
+    def test_a_tabular_model_that_changes_a_part_of_the_loss_goes_by_the_loss(self, name):
+        changed = {name: getattr(FactorizedTVAE, name)}
+        both = {**changed, "training_gradient": FactorizedTVAE.training_gradient}
+        for own, expected in (({}, True), (changed, False), (both, True)):
+            cls = type("Changed", (FactorizedTVAE,), own)
+            model = cls([3, 2], [[4, 4, 4], [6, 6]], latent_dim=2, hidden=(4,))
+            found = gradient_function(model, TrainingConfig(1), torch.device("cpu"))
+            assert (found is not None) == expected
+
+    def test_a_loss_put_on_the_model_itself_counts_too(self):
+        model = ByHand()
+        model.training_loss = lambda batch, context: LossResult(model.weight.sum())
+        assert gradient_function(model, TrainingConfig(1), torch.device("cpu")) is None
 
     def test_within_autocast_it_is_left_out(self):
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -52,7 +52,8 @@ def train(
         With ``training_loss(batch, context) -> LossResult``, and ``player_parameters()`` where
         parts of it minimise a loss of their own. One without players may have
         ``training_gradient`` too, which returns the same and sets the gradient of each parameter:
-        it is called instead, but for other precisions than float32 and torch's compiler.
+        it is called instead, but for other precisions than float32 and torch's compiler, and
+        not where a subclass overrides the loss alone.
     data : tuple of Tensor of shape (n_rows, ...), Dataset, or iterable of batches
         The rows, in an order drawn anew in each epoch: tensors, which is fastest, or a map-style
         dataset of tensors, of tuples of them, or of dictionaries with ``"data"`` and maybe

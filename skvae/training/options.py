@@ -14,6 +14,8 @@ from skvae.training.config import TrainingConfig
 from skvae.training.data import Batch
 
 LossFunction = Callable[[Batch, StepContext], LossResult]
+# Methods of models that a loss goes through.
+_OF_THE_LOSS = {"training_loss", "compute_loss", "forward", "encode", "decode", "log_likelihood"}
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,11 +44,19 @@ def loss_function(model: Any, config: TrainingConfig, device: torch.device) -> L
 def gradient_function(
     model: Any, config: TrainingConfig, device: torch.device
 ) -> LossFunction | None:
-    """Return the model's ``training_gradient``, if it has one and it computes what is wanted."""
+    """Return the model's ``training_gradient``, if it has one and it computes what is wanted.
+
+    One that is inherited is left out where the loss, or what it is made of, is overridden.
+    """
     if config.compile or config.precision != "float32" or torch.is_autocast_enabled(device.type):
         return None
-    gradient: LossFunction | None = getattr(model, "training_gradient", None)
-    return gradient
+    for own in (vars(model), *map(vars, type(model).__mro__)):
+        if "training_gradient" in own:
+            gradient: LossFunction | None = model.training_gradient
+            return gradient
+        if not _OF_THE_LOSS.isdisjoint(own):
+            return None
+    return None
 
 
 class MixedPrecisionLoss:
