@@ -17,6 +17,8 @@ from skvae._embedding.assembly import assemble, plan_model, training_config
 from skvae._embedding.checks import (
     check_at_least,
     check_combinations,
+    check_labels,
+    check_rows_to_hold_out,
     check_same_model,
     check_stream,
 )
@@ -342,6 +344,7 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             X, y = stream.rows, stream.labels
         model, data = self._prepare(X, y, stream, classes, int(seeds[0]), device, go_on)
         n_rows = len(data[0]) if stream is None else stream.n_rows
+        check_rows_to_hold_out(self, n_rows)
         result = self._train(
             model,
             data if stream is None else stream.mapped(self._to_batch, self.batch_size),
@@ -382,6 +385,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
             chosen = np.random.RandomState(seed).permutation(len(rows))[:BUILD_ROWS]
             model = self._build_model(spec, seed, self._format.to_tensor(rows[chosen])).to(device)
         choose_sampler(self.sampler, model, SAMPLERS)  # refuses a wrong one before the training
+        if stream is None and y is not None and self._labels is not None:
+            check_labels(y, self.classes_)
         data = self._to_data(rows, y, device)
         if getattr(model, "likelihood", None) is not None:
             model.likelihood.check(data[0])
@@ -409,8 +414,9 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         ----------
         Z : array-like of shape (n_samples, n_components)
             Latents.
-        y : array-like of shape (n_samples,), default=None
-            Labels, for conditional models; without them rows are means over the classes.
+        y : array-like of shape (n_samples,) or label, default=None
+            Labels, for conditional models, or one for all rows; without them rows are means over
+            the classes.
 
         Returns
         -------
@@ -433,8 +439,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         ----------
         X : array-like of shape (n_samples, n_features), or images (n_samples, ...)
             The rows.
-        y : array-like of shape (n_samples,), default=None
-            Labels, for conditional models.
+        y : array-like of shape (n_samples,) or label, default=None
+            Labels, for conditional models, or one for all rows.
 
         Returns
         -------
@@ -453,8 +459,8 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         n_samples : int, default=1
             Number of rows.
         y : array-like of shape (n_samples,) or label, default=None
-            Labels to draw rows of, for conditional models; without them labels are drawn with
-            their frequencies in fit.
+            Labels to draw rows of, for conditional models, or one for all rows; without them
+            labels are drawn with their frequencies in fit.
         noise : bool, default=False
             Whether to draw from p(x | z), or to return its mean.
         random_state : int, RandomState instance or None, default=None
@@ -471,8 +477,6 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
         Z = self.sampler_.sample(n_samples, random_state=rng)
         if self._conditional and y is None:
             y = rng.choice(self.classes_, size=n_samples, p=self._labels.frequencies)
-        elif y is not None and np.ndim(y) == 0:
-            y = np.full(n_samples, y)
         return self._format.restore(
             self._decode(Z, y, self.model_, noise_seed=rng.randint(2**31 - 1) if noise else None)
         )
@@ -601,5 +605,5 @@ class VAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstima
                 raise ValueError(
                     f"y was given, but model={self.model!r} does not decode by labels."
                 )
-            codes = self._labels.to_codes(y, len(Z))
+            codes = self._labels.to_codes(np.full(len(Z), y) if np.ndim(y) == 0 else y, len(Z))
         return decode(Z, codes, self._format, model, noise_seed)

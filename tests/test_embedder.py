@@ -405,6 +405,24 @@ class TestLabels:
         with pytest.raises(ValueError, match=r"y holds \[12\], which fit did not see"):
             embedder.sample(3, y=12)
 
+    @pytest.mark.parametrize("label", ["d", np.str_("d")])
+    def test_one_label_stands_for_all_rows_in_every_method(self, digits, label):
+        X, names = digits[0][:300], np.array(list("abcdefghij"))[digits[1][:300]]
+        embedder = small(model="conditional").fit(X, names)
+        Z, each = embedder.transform(X), np.full(300, "d")
+        for one, all_rows in (
+            (embedder.inverse_transform(Z, label), embedder.inverse_transform(Z, each)),
+            (embedder.reconstruct(X, label), embedder.reconstruct(X, each)),
+            (
+                embedder.sample(300, y=label, random_state=0),
+                embedder.sample(300, y=each, random_state=0),
+            ),
+        ):
+            np.testing.assert_array_equal(one, all_rows)
+        assert not np.allclose(embedder.inverse_transform(Z, "e"), one)
+        with pytest.raises(ValueError, match=r"y has shape \(2,\), expected \(300,\)"):
+            embedder.inverse_transform(Z, ["d", "e"])
+
     def test_labels_are_refused_where_nothing_decodes_by_them(self, fitted):
         with pytest.raises(ValueError, match="does not decode by labels"):
             fitted.sample(3, y=1)
@@ -483,9 +501,14 @@ class TestGrowing:
         np.testing.assert_allclose(embedder._labels.frequencies, counts / 400)
         assert embedder.sample(3, y=9).shape == (3, 64)
 
-    def test_partial_fit_refuses_labels_beyond_its_classes(self, digits):
-        with pytest.raises(ValueError, match=r"y holds \[.*9\], which fit did not see"):
-            small(model="conditional").partial_fit(*digits, classes=range(5))
+    def test_partial_fit_refuses_labels_beyond_its_classes_with_the_way_out(self, digits):
+        X, y = digits
+        message = r"y holds \[5, .*9\].* the classes \[0, .*4\]. .* partial_fit\(X, y, classes="
+        with pytest.raises(ValueError, match=message):
+            small(model="conditional").partial_fit(X, y, classes=range(5))
+        embedder = small(model="conditional").partial_fit(X[y < 5], y[y < 5])
+        with pytest.raises(ValueError, match=message):
+            embedder.partial_fit(X, y)
 
     def test_partial_fit_refuses_other_columns(self, fitted, digits):
         embedder = clone(fitted).partial_fit(digits[0])
@@ -604,6 +627,12 @@ class TestErrors:
     def test_nothing_works_before_fit(self, method, digits):
         with pytest.raises(NotFittedError):
             getattr(small(), method)(3 if method == "sample" else digits[0])
+
+    def test_no_rows_are_held_out_of_a_single_one(self, digits):
+        embedder = small(early_stopping=True).fit(digits[0][:2])
+        with pytest.raises(ValueError, match="early_stopping=True holds rows out, but X has only"):
+            embedder.fit(digits[0][:1])
+        assert embedder.transform(digits[0]).shape == (1797, 2)
 
     def test_missing_cells_are_refused(self, digits):
         X = digits[0].copy()

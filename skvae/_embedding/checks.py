@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral
 
+import numpy as np
 from torch import nn
 
 from skvae.models import MODELS
@@ -110,6 +111,26 @@ def check_stream(params, stream: RowStream, y) -> None:
         raise ValueError(
             "early_stopping=True needs rows that can be held out: give X as an array or a "
             "map-style Dataset instead of batches."
+        )
+
+
+def check_labels(y, classes: np.ndarray) -> None:
+    """Refuse labels of rows that are not among the classes that a model is built for."""
+    others = np.setdiff1d(y, classes)
+    if len(others):
+        raise ValueError(
+            f"y holds {others[:5].tolist()}, but the model is built for the classes "
+            f"{classes.tolist()}. Name all that will come in the first call, partial_fit(X, y, "
+            "classes=...), or fit anew, with warm_start=False."
+        )
+
+
+def check_rows_to_hold_out(params, n_rows: int) -> None:
+    """Refuse to hold rows out of a single one."""
+    if params.early_stopping and n_rows < 2:
+        raise ValueError(
+            "early_stopping=True holds rows out, but X has only 1. Give more rows, or set "
+            "early_stopping=False."
         )
 
 
