@@ -213,6 +213,33 @@ class TestBuiltIn:
             assert rows[name].max() <= bookings[name].max(), name
             assert rows[name].min() >= bookings[name].min(), name
 
+    @pytest.mark.parametrize(
+        ("grid", "dtype"), [(1, "float64"), (1, "int64"), (1, "Int64"), (0.05, "float64")]
+    )
+    def test_a_total_that_was_rounded_is_rounded_again(self, grid, dtype):
+        table = make_bookings(missing=0)[["net", "tax"]]
+        steps = ((table["net"] + table["tax"]) / grid).round()
+        table["gross"] = (steps * grid).round(2).astype(dtype)
+        total = Total(["net", "tax"], "gross", tolerance=0.51 * grid)
+        plan = plan_for(table, [total])
+        assert "gross" not in plan.reduce(table)
+        rows = plan.restore(shuffled(plan.reduce(table)), np.random.default_rng(0))
+        assert total.holds(rows).all()
+        assert rows["gross"].dtype == table["gross"].dtype
+        steps = rows["gross"].astype(float) / grid
+        assert (steps.round() - steps).abs().max() < 1e-6
+
+    def test_a_total_is_the_exact_sum_where_rounding_is_too_much_or_off(self):
+        net = np.arange(100.0)
+        table = pd.DataFrame({"net": net, "tax": np.where(net % 2, 0.2, -0.2), "gross": net})
+        total = Total(["net", "tax"], "gross", tolerance=0.25)
+        for enforced, expected in ((True, [7.0, 7.0, 7.3, 7.4]), (False, [7.0, 7.2, 7.3, 7.4])):
+            plan = plan_for(table, [total], enforce_rounding=enforced)
+            reduced = plan.reduce(table[:4]).assign(net=7.0, tax=[0.0, 0.2, 0.3, 0.4])
+            rows = plan.restore(reduced, np.random.default_rng(0))
+            np.testing.assert_allclose(rows["gross"], expected)
+            assert total.holds(rows).all()
+
     def test_without_enforcement_range_and_rounding_are_free(self, bookings):
         plan = plan_for(
             bookings,

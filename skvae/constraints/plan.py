@@ -363,14 +363,14 @@ class ConstraintPlan:
             self.redrawn_.append(constraint)
 
     def _ways_of(self, constraint: Total) -> list[Derivation]:
-        parts, total = constraint.parts, constraint.total
-        ways = [self._derivation(total, dict.fromkeys(parts, 1))]
+        parts, total, tolerance = constraint.parts, constraint.total, constraint.tolerance
+        ways = [self._derivation(total, dict.fromkeys(parts, 1), tolerance=tolerance)]
         for part in parts:
             others = {other: -1 for other in parts if other != part}
-            ways.append(self._derivation(part, {total: 1, **others}))
+            ways.append(self._derivation(part, {total: 1, **others}, tolerance=tolerance))
         return ways
 
-    def _derivation(self, moved, base, direction=0, strict=False) -> Derivation:
+    def _derivation(self, moved, base, direction=0, strict=False, tolerance=0.0) -> Derivation:
         return Derivation(
             moved,
             base,
@@ -379,6 +379,7 @@ class ConstraintPlan:
             min_rows=self.min_rows,
             enforce_range=self.enforce_range,
             enforce_rounding=self.enforce_rounding,
+            tolerance=tolerance,
         )
 
     def _take(self, ways: Sequence[Derivation | Combination], frame: pd.DataFrame) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 from skvae._warnings import warn_user
 from skvae.constraints.columns import ColumnNumbers
 from skvae.tabular import QuantileEncoder
-from skvae.tabular.numeric import EXACT, MIN_GRID_VALUES, find_decimals
+from skvae.tabular.numeric import EXACT, MIN_GRID_VALUES, find_decimals, find_step
 
 _RARE = "rare"
 
@@ -37,6 +37,9 @@ class Derivation:
         Least number of training rows behind a number that is stored.
     enforce_range, enforce_rounding : bool
         Whether the column keeps to its range, and its rounding, in training.
+    tolerance : float, default=0.0
+        By how much a column that equals its base may be off to be rounded, beyond what floating
+        point does.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class Derivation:
         min_rows: int,
         enforce_range: bool,
         enforce_rounding: bool,
+        tolerance: float = 0.0,
     ) -> None:
         self.moved, self.base = moved, dict(base)
         self.direction, self.strict = direction, strict
         self.min_rows = min_rows
         self.enforce_range, self.enforce_rounding = enforce_range, enforce_rounding
+        self.tolerance = tolerance
         self.replaces, self.needs = [moved], list(base)
 
     def fit(self, frame: pd.DataFrame) -> Derivation:
@@ -145,10 +150,11 @@ class Derivation:
         return total, absent
 
     def _fit_grid(self, present: np.ndarray, frame: pd.DataFrame) -> None:
-        """Find the grid on which the column lies: step and residue, or decimals."""
+        """Find the grid on which the column lies: decimals, and step and residue in their units."""
         self.step_, self.residue_, self.decimals_ = 1, 0, None
         if not self.numbers_.whole:
             self.decimals_ = find_decimals(present) if self.enforce_rounding else None
+            self.step_, self.residue_ = find_step(present, self.decimals_)
         elif self.enforce_rounding:
             distinct = np.unique(present)
             if len(distinct) >= MIN_GRID_VALUES:
@@ -175,8 +181,9 @@ class Derivation:
         """Move values to range and grid, but not across the base."""
         if not self.direction:
             snapped = self._snap(values)
-            # A sum that is finer than the column's grid stays as it is.
-            return snapped if self.whole_ or self.numbers_.whole else if_near(snapped, values)
+            # A sum that is too far from the column's grid stays as it is.
+            whole = self.whole_ or self.numbers_.whole
+            return snapped if whole else if_near(snapped, values, self.tolerance)
         if self.enforce_range and self.range_ is not None:
             values = np.clip(values, *self.range_)
         values = self._snap(values)
@@ -191,11 +198,10 @@ class Derivation:
         """Move values to the grid: to the nearest point, or to the next one in a direction."""
         if self.decimals_ is not None:
             scaled = np.asarray(values, np.float64) * 10.0**self.decimals_
-            if direction:
-                whole = np.ceil(direction * scaled - 1e-6) * direction
-            else:
-                whole = np.rint(scaled)
-            return np.round(whole / 10.0**self.decimals_, self.decimals_)
+            steps = (scaled - self.residue_) / self.step_
+            steps = np.ceil(direction * steps - 1e-6) * direction if direction else np.rint(steps)
+            units = steps * self.step_ + self.residue_
+            return np.round(units / 10.0**self.decimals_, self.decimals_)
         if not self.numbers_.whole:
             return values
         if not self.whole_:  # whole numbers from others that are not
@@ -339,6 +345,7 @@ def _resolution(present: np.ndarray, min_rows: int) -> float:
     return QuantileEncoder(1, min_rows).fit(np.asarray(present, np.float64)).resolution_
 
 
-def if_near(snapped: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the snapped values that differ by rounding alone, and the others as they were."""
-    return np.where(np.abs(snapped - values) <= 1e-9 * np.abs(values), snapped, values)
+def if_near(snapped: np.ndarray, values: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+    """Return the snapped values within a tolerance and rounding, and the others as they were."""
+    near = np.abs(snapped - values) <= tolerance + 1e-9 * np.abs(values)
+    return np.where(near, snapped, values)
