@@ -17,6 +17,7 @@ from skvae._clustering.networks import (
     make_view,
     network_spec,
     training_config,
+    warn_of_fewer_components,
 )
 from skvae._clustering.pseudo_labels import check_pseudo_label_params, find_pseudo_labels
 from skvae._clustering.rings import RingView
@@ -53,7 +54,8 @@ class AEStetikClusterer(
         chosen where several clusterings agree, which is a hint, not a measurement
         (``skvae.spatial.choose_n_clusters``).
     n_components : int, default=16
-        Size of the embedding; with rings, no more than there are features.
+        Size of the embedding; with rings, no more than there are features, of which a warning
+        tells unless it was left at the default.
     coordinates_columns : sequence of str or int, default=None
         Columns of X, two or three, that are coordinates and not features. So one table carries
         everything through any pipeline.
@@ -320,6 +322,8 @@ class AEStetikClusterer(
         params = self.get_params(deep=False)
         check_pseudo_label_params(params)
         check_network_params(params)
+        # Of any size: the network refuses model_params before the consensus takes its time.
+        self._build_model(network_spec(params, 1, 1), seed=0)
         device = resolve_device(self.device)
         rng = private_random_state(self.random_state)
         seeds = [int(seed) for seed in rng.randint(2**31 - 1, size=4)]
@@ -446,7 +450,10 @@ class AEStetikClusterer(
     def _learn(self, view, labels, chosen: np.ndarray, seed: int, device) -> torch.nn.Module:
         """Train the network on the labels of the chosen spots."""
         params = self.get_params(deep=False)
-        model = self._build_model(network_spec(view, self._source.n_leading_, params), seed)
+        n_expression = self._source.n_leading_
+        n_morphology = view.features.shape[1] - n_expression
+        model = self._build_model(network_spec(params, n_expression, n_morphology), seed)
+        warn_of_fewer_components(self.n_components, model.latent_dim, type(self)().n_components)
         view.start(model, chosen)
         model = model.to(device)
         result = self._train(

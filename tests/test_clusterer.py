@@ -367,13 +367,25 @@ class TestNetwork:
             ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes must be whole numbers.*\(0,\)"),
             ({"model_params": {"margins": 1}}, r"'margins'.*SpatialStudent.*mean 'margin'"),
             ({"model_params": {"latent_dim": 1}}, r"'latent_dim'.*follows from"),
+            ({"model_params": {"margin": -1.0}}, "margin=-1.0"),
             ({"likelihood": "l1"}, "'likelihood' parameter"),
             ({"triplet_weight": -1.0}, "'triplet_weight' parameter"),
         ],
     )
-    def test_impossible_ones_are_named(self, one, params, message):
+    def test_impossible_ones_are_named_before_the_domains_are_sought(
+        self, one, params, message, monkeypatch
+    ):
+        monkeypatch.delattr("skvae.clusterer.find_pseudo_labels")
         with pytest.raises(ValueError, match=message):
             self.fitted(one, **params)
+
+    def test_fewer_components_than_were_asked_for_are_warned_of(self, one):
+        with pytest.warns(UserWarning, match="n_components=60 .* It has 15 components") as caught:
+            found = quick(n_components=60).fit(one.X, coordinates=one.coordinates)
+        assert found.embedding_.shape[1] == 15
+        assert [warning.filename for warning in caught] == [__file__]
+        # The default of 16 is silent.
+        assert quick().fit(one.X, coordinates=one.coordinates).embedding_.shape[1] == 15
 
     @pytest.mark.parametrize(
         ("params", "message"),

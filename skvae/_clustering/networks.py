@@ -13,6 +13,7 @@ import numpy as np
 import skvae.models
 from skvae._clustering.rings import RingView
 from skvae._clustering.windows import WindowView, find_lattice
+from skvae._warnings import warn_user
 from skvae.models.spatial_base import check_weights
 from skvae.spatial.neighbourhoods import Neighbourhoods
 from skvae.training import TrainingConfig
@@ -83,17 +84,30 @@ def make_view(
 
 
 def network_spec(
-    view: RingView | WindowView, n_expression: int, params: Mapping[str, Any]
+    params: Mapping[str, Any], n_expression: int, n_morphology: int
 ) -> tuple[str, dict[str, Any]]:
-    """Return the name of a view's network, and the arguments to build it with.
+    """Return the name of the network that parameters ask for, and the arguments to build it with.
 
-    ``n_expression`` of the features are of the expression.
+    Parameters
+    ----------
+    params : dict
+        Parameters of the clusterer.
+    n_expression : int
+        Features of the expression.
+    n_morphology : int
+        Features of the image.
+
+    Raises
+    ------
+    ValueError
+        ``model_params`` has a name that the network does not take.
     """
+    view = _view_class(params)
     arguments = {
-        **view.arguments(params),
+        **view.arguments(params, n_expression + n_morphology),
         "reconstruction": RECONSTRUCTIONS[params["likelihood"]],
         "n_features": n_expression,
-        "n_morphology_features": view.features.shape[1] - n_expression,
+        "n_morphology_features": n_morphology,
     }
     known = list(inspect.signature(getattr(skvae.models, view.network)).parameters)
     free = [name for name in known if name not in arguments]
@@ -107,6 +121,21 @@ def network_spec(
                 f"from those of the clusterer.{hint} It takes {free}."
             )
     return view.network, {**arguments, **more}
+
+
+def _view_class(params: Mapping[str, Any]) -> type[RingView] | type[WindowView]:
+    return RingView if params["neighbourhood"] == "rings" else WindowView
+
+
+def warn_of_fewer_components(n_components: int, latent_dim: int, default: int) -> None:
+    """Warn if the embedding is smaller than was asked for, and not merely left at the default."""
+    if latent_dim < n_components != default:
+        warn_user(
+            f"n_components={n_components} was asked for, but with neighbourhood='rings' the "
+            "embedding has no more components than the network sees features, of X and of the "
+            f"image, or what they are reduced to. It has {latent_dim} components. Lower "
+            f"n_components to {latent_dim}, or give more features."
+        )
 
 
 def training_config(view: RingView | WindowView, params: Mapping[str, Any]) -> TrainingConfig:

@@ -57,11 +57,12 @@ class RingView:
         for ring in range(1, 1 + N_RINGS):
             self.rows[:, 1 + ring] = around.ring_matrix(ring) @ features
 
-    def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    @staticmethod
+    def arguments(params: Mapping[str, Any], n_features: int) -> dict[str, Any]:
         """Return arguments of the network that the clusterer's parameters come to."""
         weights, factor = tuple(params["modality_weights"]), params["triplet_weight"]
         return {
-            "latent_dim": min(params["n_components"], self.features.shape[1]),
+            "latent_dim": min(params["n_components"], n_features),
             "hidden_layer_sizes": tuple(params["hidden_layer_sizes"]),
             "reconstruction_weights": weights,
             "triplet_weights": tuple(factor * weight for weight in weights),

@@ -49,24 +49,26 @@ class WindowView:
     def __init__(
         self, features: np.ndarray, around: Neighbourhoods, size: int, *, paper: bool = False
     ) -> None:
-        self.features, self.size, self.paper = features, size, paper
+        self.features = features
         kind, cells = find_lattice(around)
         if paper and kind == HEX:
             cells = np.column_stack([cells[:, 0], 2 * cells[:, 1] + cells[:, 0]])
         self.windows = window_indices(cells, size, around.slides)
 
-    def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    @staticmethod
+    def arguments(params: Mapping[str, Any], n_features: int) -> dict[str, Any]:
         """Return arguments of the network that the clusterer's parameters come to."""
         expression, morphology = params["modality_weights"]
+        paper = params["neighbourhood"] == "paper_window"
         return {
             "latent_dim": params["n_components"],
-            "window": self.size,
+            "window": params["window_size"],
             "hidden_channels": int(params["hidden_layer_sizes"][0]),
             "total_weight": expression + morphology,
             "morphology_weight": morphology,
             "triplet_weight": params["triplet_weight"],
-            "missing": "median" if self.paper else "mask",
-            "bounded": self.paper,
+            "missing": "median" if paper else "mask",
+            "bounded": paper,
         }
 
     def training(self, max_steps: int) -> dict[str, Any]:
