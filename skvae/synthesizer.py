@@ -371,7 +371,7 @@ class TVAESynthesizer(
         FloatingPointError
             The loss stayed non-finite.
         """
-        return self._learn(X, sample_weight, go_on=self.warm_start)
+        return self._fit(X, sample_weight, go_on=self.warm_start)
 
     def partial_fit(self, X, y=None, *, schema=None, sample_weight=None):
         """Make one pass over a batch of rows, and keep what was learnt before.
@@ -419,16 +419,20 @@ class TVAESynthesizer(
                 "schema was given, but the first call of partial_fit settled it. Leave it out, or "
                 "start anew on a clone."
             )
-        return self._learn(X, sample_weight, go_on=True, schema=schema, once=True)
+        return self._fit(X, sample_weight, go_on=True, schema=schema, once=True)
 
-    def _learn(self, X, sample_weight, *, go_on: bool, schema=None, once: bool = False):
-        """Fit from scratch or go on; ``once`` makes one pass."""
-        start = time.perf_counter()
+    def _fit(self, X, sample_weight, *, go_on: bool, schema=None, once: bool = False):
         self._validate_params()
         check_combinations(self)
         CallbackList(self.callbacks or ())  # refuses what is no callback, before anything is lost
+        with self._former_fit_kept():
+            self._learn(X, sample_weight, go_on and hasattr(self, "model_"), schema, once)
+        return self
+
+    def _learn(self, X, sample_weight, go_on: bool, schema, once: bool) -> None:
+        """Fit from scratch or go on; ``once`` makes one pass."""
+        start = time.perf_counter()
         device = resolve_device(self.device)
-        go_on = go_on and hasattr(self, "model_")
         rng = private_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=4)
         n_before = self._n_steps_in_all if go_on else 0
@@ -479,7 +483,6 @@ class TVAESynthesizer(
         if table.seen is not None:
             self._take_columns_of(table.seen, table.columns)
         self.model_ = model
-        return self
 
     def sample(
         self, n_samples=1, *, conditions=None, rebalance=None, n_particles=8, random_state=None

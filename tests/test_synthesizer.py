@@ -551,6 +551,26 @@ class TestParameters:
                 fitted.set_params(callbacks=[callback]).fit(table[:50])
         pd.testing.assert_frame_equal(fitted.sample(5, random_state=0), before)
 
+    @pytest.mark.parametrize("goes_on", [False, True])
+    @pytest.mark.parametrize("late", ["in the training", "after it"])
+    def test_a_fit_that_fails_late_leaves_the_one_before(self, table, late, goes_on, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("too late")
+
+        fitted = quick(warm_start=goes_on).fit(table[:100])
+        before, Z = dict(vars(fitted)), fitted.transform(table)
+        rows = fitted.sample(5, random_state=0)
+        if late == "in the training":
+            fitted.set_params(callbacks=[fail])
+        else:
+            monkeypatch.setattr("skvae.synthesizer.fit_sampler", fail)
+        with pytest.raises(RuntimeError, match="too late"):
+            fitted.fit(table[100:300] if goes_on else table[["x", "coin"]])
+        fitted.set_params(callbacks=None)
+        assert all(vars(fitted)[name] is before[name] for name in before)
+        np.testing.assert_array_equal(fitted.transform(table), Z)
+        pd.testing.assert_frame_equal(fitted.sample(5, random_state=0), rows)
+
     @pytest.mark.parametrize(
         "params",
         [

@@ -197,13 +197,7 @@ class GrowingMixin:
         self._last_weights = last and {n: t.numpy(force=True) for n, t in last.weights.items()}
         self._optimizer_state = None
         if moments:
-            state = result.optimizer_state
-            self._optimizer_state = [[t.numpy(force=True) for t in player] for player in state]
-
-    def _moments(self) -> list[list[torch.Tensor]] | None:
-        """Return where the optimizer of the last fit stood, if it was kept."""
-        state = getattr(self, "_optimizer_state", None)
-        return state and [[torch.tensor(array) for array in player] for player in state]
+            self._keep_moments(result)
 
     def _check_same_parameters(self) -> None:
         """Refuse to go on with a model that the parameters no longer describe."""
