@@ -22,18 +22,13 @@ from skvae._embedding.checks import (
     check_same_model,
     check_stream,
 )
-from skvae._embedding.coding import (
-    decode,
-    in_double_precision,
-    log_density_bound,
-    over_rows,
-    ways_between,
-)
+from skvae._embedding.coding import decode, log_density_bound, over_rows, ways_between
 from skvae._embedding.finishing import fit_sampler, settle
 from skvae._estimator import TorchEstimator, isolated_torch_seed, resolve_device
 from skvae._random import private_random_state
 from skvae.models import LIKELIHOODS, NETWORKS
 from skvae.models.mlp import ACTIVATIONS
+from skvae.models.precision import in_double_precision
 from skvae.rows import RowFormat, check_numeric, flat
 from skvae.samplers import SAMPLERS
 from skvae.samplers.choice import choose_sampler

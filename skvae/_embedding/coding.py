@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -19,13 +18,6 @@ from skvae.training import isolated_torch_seed
 CHUNK_ROWS = 1024
 # Numbers in a network's layers for the latents that are scored at a time, roughly.
 SCORE_NUMBERS = 2**23
-
-
-def in_double_precision(model: BaseAutoencoder) -> BaseAutoencoder:
-    """Copy a model in float64: a row's result then does not depend on its batch."""
-    device = next(model.parameters()).device
-    model = copy.deepcopy(model)
-    return model.cpu().double() if device.type == "mps" else model.double()
 
 
 def over_rows(

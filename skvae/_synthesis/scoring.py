@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skvae.models import AutoregressiveTVAE, TabularVAE
+from skvae.models.precision import in_double_precision
 
 # Latents drawn for each row when its likelihood is bounded.
 N_SCORE_DRAWS = 8
@@ -77,7 +77,7 @@ def table_tensors(model: TabularVAE, encoded, device) -> tuple[torch.Tensor, ...
 
 def posterior_means(model: TabularVAE, encoded) -> np.ndarray:
     """Return the mean of q(z | x) of each row, float64 of shape (n_rows, latent_dim)."""
-    model = _in_double_precision(model)
+    model = in_double_precision(model)
     out = np.empty((len(encoded.codes), model.latent_dim))
     with torch.no_grad():
         for rows, batch in _batches(encoded, model):
@@ -90,7 +90,7 @@ def log_density_bound(model: TabularVAE, encoded) -> np.ndarray:
 
     The noise of the latents is the same for each row and call.
     """
-    model = _in_double_precision(model)
+    model = in_double_precision(model)
     noise = torch.randn(
         N_SCORE_DRAWS,
         model.latent_dim,
@@ -115,13 +115,6 @@ def _importance_bound(model: TabularVAE, batch, noise: torch.Tensor) -> torch.Te
         log_density = model.log_density(batch, model.decode(z, batch))
         log_weights.append(log_density + log_prior - log_posterior)
     return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
-
-
-def _in_double_precision(model: TabularVAE) -> TabularVAE:
-    """Copy a model in float64: a row's result then does not depend on its batch."""
-    device = next(model.parameters()).device
-    model = copy.deepcopy(model)
-    return model.cpu().double() if device.type == "mps" else model.double()
 
 
 def _batches(encoded, model: TabularVAE):
