@@ -10,7 +10,7 @@ import torch
 
 from skvae import TVAESynthesizer
 from skvae.models import AutoregressiveTVAE
-from skvae.models.enumeration import code_log_proba
+from skvae.models.enumeration import code_log_proba, propose_latents
 from skvae.models.given import draw_given
 from skvae.models.particles import Evidence, systematic
 
@@ -393,6 +393,35 @@ class TestAgainstEnumeration:
             generator=generator,
         )
         np.testing.assert_allclose(found.exp().mean(0), expected / expected.sum(), atol=0.01)
+
+
+class TestProposedLatents:
+    def propose(self, small, n_latents, n_rows=20_000):
+        codes = torch.full((n_rows, 3), -1)
+        counts = [torch.ones(n) for n in small.cardinalities]
+        generator = torch.Generator().manual_seed(0)
+        found = propose_latents(small, codes, torch.zeros(n_rows, 3), counts, n_latents, generator)
+        return found[0].view(n_rows, n_latents, -1), found[1].view(n_rows, n_latents)
+
+    @pytest.mark.parametrize("n_latents", [1, 2, 3, 8, 13])
+    def test_weighted_they_are_draws_from_the_prior(self, small, n_latents):
+        z, log_weight = self.propose(small, n_latents)
+        weight = log_weight.exp()[:, :, None]
+        assert weight.mean() == pytest.approx(1.0, abs=0.02)
+        assert ((weight * z).mean((0, 1))).abs().max() < 0.02
+        assert ((weight * z.square()).mean((0, 1)) - 1).abs().max() < 0.04
+        assert (weight * z.prod(2, keepdim=True)).mean().abs() < 0.02
+
+    def test_each_of_the_prior_s_is_normal_and_pairs_are_opposite_and_at_right_angles(self, small):
+        z, _ = self.propose(small, 13)
+        for latents in (z[:, 0], z[:, 1], z[:, 8]):
+            assert latents.mean(0).abs().max() < 0.03
+            assert (latents.var(0) - 1).abs().max() < 0.05
+            assert (latents.abs() < 0.6745).float().mean() == pytest.approx(0.5, abs=0.01)
+        torch.testing.assert_close(z[:, 0], -z[:, 1])
+        pair, next_pair = z[:, 4] - z[:, 5], z[:, 6] - z[:, 7]  # of the posterior
+        cosines = torch.cosine_similarity(pair / pair.std(0), next_pair / pair.std(0))
+        assert cosines.abs().max() < 0.1
 
 
 def test_systematic_draws_stay_within_their_groups_and_follow_the_weights():

@@ -19,8 +19,6 @@ from skvae.tabular.frames import restore_container
 
 # Particles for each row whose missing cells are drawn, and draws that are summed up in one value.
 IMPUTE_PARTICLES, SUMMED_DRAWS = 128, 128
-# Latents for each row behind a probability.
-PROBA_LATENTS = 32
 
 
 class ImputationMixin(BoundCellsMixin, KnownCellsMixin):

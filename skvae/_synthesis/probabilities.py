@@ -35,6 +35,10 @@ class ProbabilitiesMixin(BoundCellsMixin):
         these bind a gap (``high`` is known, ``low`` is not), or a ``Predicate`` is to be met, the
         shares are those of weighted draws, and values that no draw has get 0.
 
+        The average over 32 latents leaves some chance: on 2,000 rows of Adult the probabilities of
+        one seed and another vary by a standard deviation of 0.01 (0.04 after three epochs alone),
+        and of 0.1 in the worst cell. The mean over several seeds varies less.
+
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_rows, n_columns)

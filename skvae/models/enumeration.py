@@ -16,7 +16,7 @@ from skvae.models.factorized_tvae import FactorizedTVAE
 from skvae.models.given import ColumnReader
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
 
-# One latent in so many is drawn from the prior, the others from the encoder.
+# One pair of latents in so many is drawn from the prior, the others from the encoder.
 PRIOR_EVERY = 4
 
 
@@ -31,9 +31,11 @@ def propose_latents(
 ) -> tuple[Tensor, Tensor]:
     """Draw latents for rows of which some cells are known, with their importance weights.
 
-    One latent in four is drawn from the prior, the others from the posterior that the encoder gives
+    One pair in four is drawn from the prior, the others from the posterior that the encoder gives
     when a cell that is not known enters as the mean of its column. With the prior in the mixture
-    no weight is above 4 (Owen and Zhou, "Safe and Effective Importance Sampling", 2000).
+    no weight is above 4 (Owen and Zhou, "Safe and Effective Importance Sampling", 2000). The
+    latents of a row lie in opposite pairs along directions at right angles, which leaves averages
+    over them less to chance.
 
     Parameters
     ----------
@@ -58,17 +60,49 @@ def propose_latents(
         Log density of the prior less that of the proposal.
     """
     mu, log_var = _partial_posterior(model, codes, places, counts)
-    mu, log_var = mu.repeat_interleave(n_latents, 0), log_var.repeat_interleave(n_latents, 0)
-    noise = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
-    of_prior = torch.arange(len(mu), device=mu.device) % n_latents % PRIOR_EVERY == 0
+    noise = _paired_noise(mu, n_latents, generator)
+    of_prior = torch.arange(n_latents, device=mu.device) // 2 % PRIOR_EVERY == 0
+    mu, log_var = mu[:, None], log_var[:, None]
     z = torch.where(of_prior[:, None], noise, mu + torch.exp(0.5 * log_var) * noise)
-    log_prior = (-0.5 * (z.square() + LOG_2PI)).sum(1)
-    log_posterior = log_density_gaussian(z, mu, log_var).sum(1)
-    share = -(-n_latents // PRIOR_EVERY) / n_latents
+    log_prior = (-0.5 * (z.square() + LOG_2PI)).sum(2).flatten()
+    log_posterior = log_density_gaussian(z, mu, log_var).sum(2).flatten()
+    z = z.flatten(0, 1)
+    share = float(of_prior.float().mean())
     if share == 1.0:
         return z, torch.zeros_like(log_prior)
     mixture = torch.logaddexp(log_prior + math.log(share), log_posterior + math.log(1 - share))
     return z, log_prior - mixture
+
+
+def _paired_noise(like: Tensor, n_draws: int, generator: torch.Generator | None) -> Tensor:
+    """Draw noise of unit variance in opposite pairs along directions at right angles.
+
+    Choromanski, Rowland, Chen and Weller, "Unifying Orthogonal Monte Carlo Methods", ICML 2019.
+
+    Parameters
+    ----------
+    like : Tensor of shape (n_rows, dim)
+        The noise takes its dtype and device.
+    n_draws : int
+        For each row. Beyond ``2 * dim`` of them, further directions are drawn.
+    generator : torch.Generator or None
+        Source of the randomness.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_draws, dim)
+    """
+    n_rows, dim = like.shape
+    n_pairs = -(-n_draws // 2)
+    n_frames, width = -(-n_pairs // dim), min(n_pairs, dim)
+    frames = torch.randn(
+        n_rows, n_frames, dim, width, dtype=like.dtype, device=like.device, generator=generator
+    )
+    directions, triangle = torch.linalg.qr(frames)
+    signs = triangle.diagonal(dim1=2, dim2=3).sign()[:, :, None]  # those of the frames
+    lengths = frames.norm(dim=2, keepdim=True)  # independent of the directions
+    drawn = (directions * signs * lengths).transpose(2, 3).flatten(1, 2)[:, :n_pairs]
+    return torch.stack([drawn, -drawn], 2).flatten(1, 2)[:, :n_draws]
 
 
 def _partial_posterior(
