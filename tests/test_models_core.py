@@ -8,7 +8,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from skvae.models import GaussianVAE, kl_divergence_diag_gaussian, reparametrize
 from skvae.models.core import LOG_VAR_RANGE
 from skvae.models.mlp import hidden_layers
-from skvae.models.networks import GaussianHead, ResidualBlock, ResidualTrunk
+from skvae.models.table_networks import GaussianHead, ResidualBlock, ResidualTrunk
 
 
 def normal(mu, log_var):

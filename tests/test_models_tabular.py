@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from skvae.models import AutoregressiveTVAE, FactorizedTVAE, TabularVAE
 from skvae.models import tabular as tabular_module
-from skvae.models.networks import CausalColumns
+from skvae.models.table_networks import CausalColumns
 
 # 17 columns make four groups of the causal layer, 30 make six.
 COLUMN_COUNTS = [1, 2, 3, 5, 17, 30]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skvae.models.networks import ColumnMap
+from skvae.models.table_networks import ColumnMap
 
 
 class AnyOrderColumns(ColumnMap):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skvae.models.any_order import AnyOrderColumns
 from skvae.models.code_tables import NARROW, CategoricalHeads, CodeLayout, CodeTable, draw_codes
-from skvae.models.networks import CausalColumns, ColumnBlock, GaussianHead, ResidualTrunk
+from skvae.models.table_networks import CausalColumns, ColumnBlock, GaussianHead, ResidualTrunk
 from skvae.models.tabular import DECODE_ROWS, TabularVAE
 
 

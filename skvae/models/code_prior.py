@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from skvae.models.code_tables import PADDING_LOGIT, draw_codes
 from skvae.models.core import LossResult, StepContext
-from skvae.models.networks import ColumnBlock
+from skvae.models.table_networks import ColumnBlock
 
 # Mixture components of each code's distribution.
 N_COMPONENTS = 4

@@ -1,4 +1,4 @@
-"""Plain networks: the pieces that encoders and decoders are made of."""
+"""The pieces that the networks of tabular models are made of."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skvae.models.networks import ColumnBlock
+from skvae.models.table_networks import ColumnBlock
 
 
 class TestColumnBlock:
