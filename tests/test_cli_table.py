@@ -83,7 +83,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
         [
-            ("semicolons.csv", b"a;b\n1;2\n", "--sep"),
+            ("semicolons.csv", b"a;b\n1;2\n", "Say --sep ';'"),
+            ("tabs.csv", b"a\tb\tc|d\n1\t2\t3\n", r"Say --sep '\t'"),
+            ("decimals.csv", b"a;b\n1,5;2,5\n2,5;3,5\n", "Say --sep ';'"),
+            ("trailing.csv", b"a,b\n1,2,\n3,4,\n", "first line has 2 cells, but the others 3"),
             ("latin.csv", "name\nJos\u00e9\n".encode("latin-1"), "not UTF-8"),
             ("empty.csv", b"", "it is empty"),
             ("header.csv", b"a,b\n", "holds no rows"),
@@ -102,6 +105,33 @@ class TestFiles:
         people().to_csv("semicolons.csv", sep=";", index=False)
         assert main(["fit", "semicolons.csv", "--sep", ";", "-o", "x.skvae", *FEW]) == 0
         assert skvae.load("x.skvae").n_features_in_ == 6
+
+    def test_a_table_of_semicolons_goes_all_the_way_with_one_option(self, here, capsys):
+        people().to_csv("semicolons.csv", sep=";", index=False)
+        sign = ("--sep", ";")
+        assert main(["fit", "semicolons.csv", *sign, "-o", "x.skvae", *FEW]) == 0
+        assert main(["sample", "x.skvae", *sign, "-n", "50", "-o", "new.csv"]) == 0
+        assert Path("new.csv").read_text().startswith("age;education;")
+        assert main(["evaluate", "semicolons.csv", "new.csv", *sign]) == 0
+        assert "400 real rows, 50 synthetic rows" in capsys.readouterr().out
+
+    def test_the_wrong_separator_is_told_the_right_one(self, here, capsys):
+        assert main(["fit", "people.csv", "--sep", ";", "-o", "x.skvae", *FEW]) == 1
+        assert "Say --sep ','" in capsys.readouterr().err
+
+    def test_a_tab_may_be_typed_as_in_code(self, here, capsys):
+        people().to_csv("tabs.csv", sep="\t", index=False)
+        assert main(["fit", "tabs.csv", "--sep", r"\t", "-o", "x.skvae", *FEW]) == 0
+        assert skvae.load("x.skvae").n_features_in_ == 6
+        with pytest.raises(SystemExit):
+            main(["fit", "tabs.csv", "--sep", "::", "-o", "y.skvae"])
+        assert "'::' is not one character" in capsys.readouterr().err
+
+    def test_spaces_in_the_name_of_an_only_column_are_noted(self, here):
+        Path("spaces.csv").write_text("a b\n1 2\n")
+        with pytest.warns(UserWarning, match="one column, 'a b'. If spaces .* say --sep ' '"):
+            assert read_table(Path("spaces.csv")).shape == (1, 1)
+        assert read_table(Path("spaces.csv"), separator=" ").shape == (1, 2)
 
     def test_a_file_that_is_not_there_is_named(self, here, capsys):
         assert main(["fit", "nowhere.csv", "-o", "x.skvae"]) == 1
@@ -133,10 +163,14 @@ class TestFit:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--drop", "ages"), "--drop ages: no such column"),
-            (("--param", "free_nat=4"), "--param free_nat: TVAESynthesizer has no such parameter"),
+            (("--drop", "ages"), "--drop ages: no such column. Did you mean 'age'?"),
+            (("--kind", "AGE=numeric"), "--kind AGE: no such column. Did you mean 'age'?"),
+            (("--condition-on", "xyz"), "--condition-on xyz: no such column. The columns are ['a"),
+            (("--param", "free_nat=4"), "has no such parameter. Did you mean 'free_nats'?\n"),
+            (("--param", "xyz=4"), "has no such parameter. It has batch_size, beta, "),
             (("--param", "free_nats=word"), "free_nats"),
-            (("--kind", "age=numbr"), "numbr"),
+            (("--kind", "age=numbr"), "--kind age is 'numbr', expected one of 'numeric'"),
+            (("--param", "column_kinds=3"), "The 'column_kinds' parameter of"),
         ],
     )
     def test_options_that_cannot_be_used_are_named(self, here, capsys, options, words):
@@ -153,10 +187,12 @@ class TestFit:
 
     @pytest.mark.filterwarnings("default")
     def test_guesses_are_said_without_a_line_of_code(self, here, capsys):
-        people().assign(key=range(1000, 1400)).to_csv("keys.csv", index=False)
+        keys = {"key": range(1000, 1400), "the code": range(2000, 2400)}
+        people().assign(**keys).to_csv("keys.csv", index=False)
         assert main(["fit", "keys.csv", "-o", "x.skvae", *FEW]) == 0
         said = capsys.readouterr().err
         assert "skvae: note: These columns are not learnt" in said
+        assert "say --kind key=identifier --kind 'the code=identifier' and this warning" in said
         assert ".py" not in said
 
     def test_control_c_leaves_no_file(self, here, monkeypatch):
@@ -208,11 +244,11 @@ class TestSample:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--where", "ages=3"), "names no column"),
+            (("--where", "ages=3"), "names no column. Did you mean 'age'?"),
             (("--where", "income"), "names no column"),
             (("--where", "age=old"), "'old' is not of the column's type"),
             (("--where", "member=perhaps"), "'perhaps' is not of the column's type"),
-            (("--where", "education=Maters"), "closest"),
+            (("--where", "education=Maters"), "--where education asks for 'Maters', which"),
             (("--where", "age=30", "--where", "age=31"), "names 'age' twice"),
         ],
     )
@@ -247,8 +283,17 @@ class TestEvaluate:
         assert main(["evaluate", "people.csv", "new.csv", "--html", "report.html"]) == 1
         assert "--force overwrites" in capsys.readouterr().err
 
+    def test_columns_that_were_not_learnt_are_left_out_on_demand(self, here, capsys):
+        people(300).drop(columns=["joined", "points"]).to_csv("new.csv", index=False)
+        assert main(["evaluate", "people.csv", "new.csv"]) == 1
+        message = capsys.readouterr().err
+        assert "'new.csv' lacks the columns ['joined', 'points'] of 'people.csv'" in message
+        options = ("--drop", "joined", "--drop", "points")
+        assert " ".join(options) in message
+        assert main(["evaluate", "people.csv", "new.csv", "--holdout", "people.csv", *options]) == 0
+
     def test_tables_of_other_columns_are_refused(self, here, capsys):
-        people()[["age"]].to_csv("new.csv", index=False)
+        people()[["age"]].rename(columns={"age": "years"}).to_csv("new.csv", index=False)
         assert main(["evaluate", "people.csv", "new.csv"]) == 1
         assert "education" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from skvae.cli import image, table
+from skvae.cli.arguments import as_typed
 
 # Each has a function register(subparsers) that adds its commands. A command sets ``run``, a
 # function of the parsed arguments, and raises an error whose message says what to do.
@@ -83,11 +84,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show_warning(message: Warning | str, *_where: Any) -> None:
     """Say what is worth knowing, and not at which line of the code."""
-    print(f"skvae: note: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"skvae: note: {as_typed(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = as_typed(" ".join(str(error).split()))
     # The messages of these are written for the user, others want the name beside them.
     if isinstance(error, (ValueError, TypeError, ImportError, OSError, FloatingPointError)):
         return text

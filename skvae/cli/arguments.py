@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import json
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+# What the estimators' messages call what was typed as an option.
+AS_TYPED = (
+    (r"\bcolumn_kinds\[(['\"])(.+?)\1\] is\b", r"--kind \2 is"),
+    (r"\bconditions\[(['\"])(.+?)\1\]", r"--where \2"),
+    (r"(?<!['\w])column_kinds\b", "--kind"),
+    (r"(?<!['\w])condition_columns\b", "--condition-on"),
+    (r"\bmodel_params has\b", "--param has"),
+    (r"(?<!['\w])min_rows_per_value\b", "--param min_rows_per_value"),
+)
 
 
 def add_command(
@@ -52,6 +66,37 @@ def key_and_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value  # a word
+
+
+def one_sign(text: str) -> str:
+    """Read what stands between cells: one character, or a tab by its name in code."""
+    sign = "\t" if text == "\\t" else text
+    if len(sign) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ';' or '\\t'")
+    return sign
+
+
+def did_you_mean(word: str, known: Iterable[Any]) -> str:
+    """Return the question whether a word that is near was meant, or nothing."""
+    by_look = {str(name).casefold(): str(name) for name in known}
+    near = difflib.get_close_matches(word.casefold(), by_look, n=1)
+    return f" Did you mean {by_look[near[0]]!r}?" if near else ""
+
+
+def as_typed(message: str) -> str:
+    """Return a message of an estimator with the options of the command line in it."""
+    message = re.sub(r"\bcolumn_kinds=(\{.*?\})", _kind_options, message)
+    for parameter, option in AS_TYPED:
+        message = re.sub(parameter, option, message)
+    return message
+
+
+def _kind_options(match: re.Match[str]) -> str:
+    try:
+        kinds = ast.literal_eval(match[1])
+    except (SyntaxError, ValueError):  # a name with a brace in it
+        return match[0]
+    return " ".join(f"--kind {shlex.quote(f'{name}={kind}')}" for name, kind in kinds.items())
 
 
 def check_output(path: Path, force: bool) -> None:

@@ -181,7 +181,8 @@ def _class_of(estimator: Any, label: str | None) -> Any:
     raise ValueError(
         f"--label {label}: the model knows the labels {[str(known) for known in classes]}."
         if len(classes)
-        else f"--label {label}: the model {estimator.model!r} knows no labels."
+        else f"--label {label}: the model {estimator.model!r} knows no labels; one trained "
+        "with --model conditional, on images with labels, does."
     )
 
 

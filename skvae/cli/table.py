@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skvae.cli.arguments import add_command, check_output, key_and_value, positive, seed, whole
+from skvae.cli.arguments import (
+    add_command,
+    check_output,
+    did_you_mean,
+    key_and_value,
+    one_sign,
+    positive,
+    seed,
+    whole,
+)
 
 # The commands import pandas and torch, which takes seconds, only when they run: --help is quick.
 
@@ -29,13 +40,11 @@ def fit(arguments: argparse.Namespace) -> None:
     from skvae.cli.table_run import fitted
 
     table = read_table(arguments.table, separator=arguments.sep, skip_bad=arguments.skip_bad_lines)
-    absent = [name for name in arguments.drop if name not in table.columns]
-    if absent:
-        raise ValueError(
-            f"--drop {absent[0]}: no such column; the columns are {list(table.columns)}."
-        )
+    table = _without(table, arguments.drop)
+    _check_columns("--kind", [name for name, _ in arguments.kind], table.columns)
+    _check_columns("--condition-on", arguments.condition_on, table.columns)
     synthesizer = fitted(
-        table.drop(columns=arguments.drop),
+        table,
         config=arguments.config,
         preset=arguments.preset,
         stated=_stated(arguments),
@@ -62,7 +71,7 @@ def sample(arguments: argparse.Namespace) -> None:
     rows = synthesizer.sample(
         arguments.n, conditions=conditions or None, random_state=arguments.seed
     )
-    write_table(rows, arguments.output)
+    write_table(rows, arguments.output, separator=arguments.sep)
     print(f"{len(rows):,} rows. {arguments.output}")
 
 
@@ -73,11 +82,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from skvae.cli.table_files import read_table
     from skvae.report import evaluate
 
-    real = read_table(arguments.real, separator=arguments.sep)
-    synthetic = read_table(arguments.synthetic, separator=arguments.sep)
+    real, synthetic = (
+        read_table(path, separator=arguments.sep) for path in (arguments.real, arguments.synthetic)
+    )
+    real = _without(real, arguments.drop)
+    synthetic = synthetic.drop(columns=arguments.drop, errors="ignore")
     holdout = None
     if arguments.holdout is not None:
         holdout = read_table(arguments.holdout, separator=arguments.sep)
+        holdout = holdout.drop(columns=arguments.drop, errors="ignore")
+    lost = [name for name in real.columns if name not in synthetic.columns]
+    if lost and len(lost) < real.shape[1]:
+        options = " ".join(f"--drop {shlex.quote(str(name))}" for name in lost)
+        raise ValueError(
+            f"{str(arguments.synthetic)!r} lacks the columns {lost} of {str(arguments.real)!r}. To "
+            f"compare the others, say {options}."
+        )
     report = evaluate(
         real, synthetic, holdout=holdout, target=arguments.target, random_state=arguments.seed
     )
@@ -92,6 +112,22 @@ def info(arguments: argparse.Namespace) -> None:
     from skvae.cli.table_run import describe, load_model
 
     print(describe(load_model(arguments.model)))
+
+
+def _without(table: Any, names: Sequence[str]) -> Any:
+    """Return a table without the columns of ``--drop``."""
+    _check_columns("--drop", names, table.columns)
+    return table.drop(columns=list(names))
+
+
+def _check_columns(option: str, names: Sequence[str], columns: Any) -> None:
+    """Refuse names of an option that are no columns."""
+    for name in names:
+        if name not in columns:
+            raise ValueError(
+                f"{option} {name}: no such column.{did_you_mean(name, columns)} The columns are "
+                f"{list(columns)}."
+            )
 
 
 def _stated(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +179,7 @@ what it has learnt, not the table: see the documentation on what it never stores
         metavar="COLUMN",
         help="a column that samples will be asked for, exactly; may be repeated",
     )
-    _add_reading(columns)
+    _add_separator(columns)
     columns.add_argument(
         "--skip-bad-lines", action="store_true", help="leave out lines with too many cells"
     )
@@ -192,6 +228,7 @@ conditions:
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
+    _add_separator(parser)
 
 
 def _register_evaluate(commands: Any) -> None:
@@ -210,7 +247,10 @@ examples:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--force", action="store_true", help="overwrite the page")
-    _add_reading(parser)
+    parser.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="leave out; may be repeated"
+    )
+    _add_separator(parser)
 
 
 def _register_info(commands: Any) -> None:
@@ -218,9 +258,13 @@ def _register_info(commands: Any) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that skvae fit wrote")
 
 
-def _add_reading(parser: Any) -> None:
+def _add_separator(parser: Any) -> None:
     parser.add_argument(
-        "--sep", metavar="TEXT", help="what stands between the cells of text files; default: ,"
+        "--sep",
+        type=one_sign,
+        metavar="SIGN",
+        help="what stands between the cells of text files, such as ';'; default: , and a tab in "
+        ".tsv",
     )
 
 

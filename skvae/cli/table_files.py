@@ -10,10 +10,13 @@ from typing import Any
 import pandas as pd
 
 from skvae._files import open_replacement
+from skvae._warnings import warn_user
 
 # Dates and times that are sorted as text in the order of time, such as 2024-02-29 12:00.
 ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+# What stands between cells, other than spaces.
+SIGNS = ",;\t|"
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 KINDS = "a .csv, .tsv, .jsonl or .parquet file, or one of the first three with .gz after it"
@@ -45,7 +48,7 @@ def read_table(path: Path, *, separator: str | None = None, skip_bad: bool = Fal
     path : Path
         The file, compressed or not.
     separator : str, optional
-        What stands between the cells of a CSV file.
+        What stands between the cells of a text file; by default what its ending says.
     skip_bad : bool, default=False
         Whether to leave out lines of a CSV file that have too many cells.
 
@@ -96,11 +99,31 @@ def _read_csv(path: Path, separator: str, skip_bad: bool) -> pd.DataFrame:
         ) from None
     if bad:
         print(f"{path}: left out {len(bad)} lines with too many cells.")
-    if table.shape[1] == 1 and any(mark in table.columns[0] for mark in ";\t|"):
-        raise ValueError(
-            f"its one column is {table.columns[0]!r}: --sep says what stands between cells."
-        )
+    _check_cut(table, separator)
     return table
+
+
+def _check_cut(table: pd.DataFrame, separator: str) -> None:
+    """Refuse what another sign stands between, and lines with more cells than there are names."""
+    name = str(table.columns[0])
+    if table.shape[1] == 1:
+        sign = max((sign for sign in SIGNS if sign != separator), key=name.count)
+        if sign in name:
+            raise ValueError(
+                f"its one column is {name!r}, as {separator!r} was taken for what stands between "
+                f"cells. Say --sep {sign!r}; skvae sample takes it, too."
+            )
+        if " " in name.strip() and separator != " ":
+            warn_user(
+                f"There is one column, {name!r}. If spaces stand between cells, say --sep ' '."
+            )
+    if len(table) and not isinstance(table.index, pd.RangeIndex):
+        # pandas takes the first cells for names of rows, and moves the others on.
+        n_names = table.shape[1]
+        raise ValueError(
+            f"its first line has {n_names} cells, but the others {n_names + table.index.nlevels}: "
+            "name each column, or end the lines without a separator."
+        )
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +141,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path, *, separator: str | None = None) -> None:
     """Write a table to a file that is there only once it is whole."""
     kind = kind_of(path)
     zipped = "gzip" if _is_zipped(path) else None
@@ -128,4 +151,5 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         elif kind in JSON_LINES:
             table.to_json(file, orient="records", lines=True, date_format="iso", compression=zipped)
         else:
-            table.to_csv(file, index=False, sep=SEPARATORS[kind], compression=zipped)
+            sign = separator or SEPARATORS[kind]
+            table.to_csv(file, index=False, sep=sign, compression=zipped)

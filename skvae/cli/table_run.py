@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skvae.cli.arguments import did_you_mean
 from skvae.config import read_config
 from skvae.persistence import load
 from skvae.synthesizer import TVAESynthesizer
@@ -39,12 +40,11 @@ def fitted(
                 f"{str(config)!r} is a configuration of {name}, expected one of TVAESynthesizer."
             )
     params = {**params, **stated}
-    unknown = set(params) - set(TVAESynthesizer().get_params())
-    if unknown:
-        raise ValueError(
-            f"--param {min(unknown)}: TVAESynthesizer has no such parameter. It has "
-            f"{', '.join(sorted(TVAESynthesizer().get_params()))}."
-        )
+    known = sorted(TVAESynthesizer().get_params())
+    for name in params:
+        if name not in known:
+            hint = did_you_mean(name, known) or f" It has {', '.join(known)}."
+            raise ValueError(f"--param {name}: TVAESynthesizer has no such parameter.{hint}")
     synthesizer = TVAESynthesizer.from_preset(preset or "default", **params)
     synthesizer.set_params(verbose=int(verbose))
     return synthesizer.fit(table).set_params(verbose=0)
@@ -85,9 +85,10 @@ def read_conditions(texts: Sequence[str], synthesizer: TVAESynthesizer) -> dict[
         # The longest name, as names may hold the sign themselves.
         found = [name for name in by_text if text.startswith(f"{name}=")]
         if not found:
+            hint = did_you_mean(text.partition("=")[0], by_text)
             raise ValueError(
-                f"--where {text!r} names no column, expected COLUMN=VALUE with one of "
-                f"{', '.join(by_text)}."
+                f"--where {text!r} names no column.{hint} Expected COLUMN=VALUE, COLUMN=A|B or "
+                f"COLUMN=LOW..HIGH with one of {', '.join(by_text)}."
             )
         name = max(found, key=len)
         if by_text[name] in conditions:
