@@ -37,7 +37,7 @@ class ProbabilitiesMixin(BoundCellsMixin):
 
         The average over 32 latents leaves some chance: on 2,000 rows of Adult the probabilities of
         one seed and another vary by a standard deviation of 0.01 (0.04 after three epochs alone),
-        and of 0.1 in the worst cell. The mean over several seeds varies less.
+        and of 0.1 to 0.2 in the worst cell. The mean over several seeds varies less.
 
         Parameters
         ----------

@@ -176,6 +176,8 @@ class FixedCombinations(Constraint):
 class Total(Constraint):
     """A column is the sum of others.
 
+    Rows that come out have it rounded as the table has it, where the tolerance allows that.
+
     Parameters
     ----------
     parts : sequence of column names
