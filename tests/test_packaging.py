@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,21 @@ def test_the_version_is_the_installed_one():
 def test_the_test_extra_and_the_test_group_are_one_list(pyproject):
     extras = pyproject["project"]["optional-dependencies"]
     assert extras["test"] == pyproject["dependency-groups"]["test"]
+
+
+def test_no_extra_brings_a_peer_which_has_an_environment_of_its_own(pyproject):
+    peers = tomllib.loads((ROOT / "benchmarks" / "peers.toml").read_text(encoding="utf-8"))
+    peers = {*peers, "ctgan", "mostlyai-engine"}
+    extras = pyproject["project"]["optional-dependencies"].values()
+    brought = {re.match(r"[\w-]+", package)[0] for extra in extras for package in extra}
+    assert {"xgboost", "pyarrow"} <= brought
+    assert not brought & peers
+
+
+def test_every_extra_is_in_the_guide(pyproject):
+    guide = (ROOT / "docs" / "installation.rst").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^``(\w+)``$", guide, flags=re.MULTILINE))
+    assert shown == set(pyproject["project"]["optional-dependencies"])
 
 
 @pytest.mark.slow
