@@ -133,6 +133,14 @@ class TestFiles:
             assert read_table(Path("spaces.csv")).shape == (1, 1)
         assert read_table(Path("spaces.csv"), separator=" ").shape == (1, 2)
 
+    def test_decimal_commas_are_noted(self, here):
+        table = pd.DataFrame({"a": ["1,5", "2", None], "b": ["1,5", "x", "2"], "c": [1, 2, 3]})
+        table.to_csv("commas.csv", index=False)
+        with pytest.warns(UserWarning, match=r"Columns \['a'\] hold numbers with commas"):
+            assert read_table(Path("commas.csv"))["a"].tolist()[:2] == ["1,5", "2"]
+        Path("codes.jsonl").write_text('{"code": "01"}\n{"code": "02"}\n')
+        assert len(read_table(Path("codes.jsonl"))) == 2  # and no note
+
     def test_a_file_that_is_not_there_is_named(self, here, capsys):
         assert main(["fit", "nowhere.csv", "-o", "x.skvae"]) == 1
         assert "There is no file 'nowhere.csv'" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from skvae._warnings import warn_user
 
 # Dates and times that are sorted as text in the order of time, such as 2024-02-29 12:00.
 ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
+WITH_COMMAS = re.compile(r"[+-]?\d+(,\d+)?")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 # What stands between cells, other than spaces.
 SIGNS = ",;\t|"
@@ -128,17 +129,30 @@ def _check_cut(table: pd.DataFrame, separator: str) -> None:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Give columns the type that text files cannot say: dates, and whole numbers with gaps."""
+    commas = []
     for name in table.columns:
         column = table[name]
         if pd.api.types.is_float_dtype(column) and column.isna().any():
             if (column.dropna() % 1 == 0).all() and column.notna().any():
                 table[name] = column.astype("Int64")
         elif column.dtype == object:
-            cells = column.dropna()
-            if len(cells) and cells.map(lambda cell: bool(ISO_8601.fullmatch(str(cell)))).all():
+            if _all_match(column, ISO_8601):
                 with suppress(ValueError):  # such as zones that differ: they stay text
                     table[name] = pd.to_datetime(column, format="ISO8601")
+            elif _all_match(column, WITH_COMMAS) and column.astype(str).str.contains(",").any():
+                commas.append(name)
+    if commas:
+        warn_user(
+            f"Columns {commas} hold numbers with commas, which are read as text: write them with "
+            "points to have them learnt as numbers."
+        )
     return table
+
+
+def _all_match(column: pd.Series, pattern: re.Pattern[str]) -> bool:
+    """Return whether there are cells, and all are of a pattern."""
+    cells = column.dropna()
+    return len(cells) > 0 and all(pattern.fullmatch(str(cell)) for cell in cells)
 
 
 def write_table(table: pd.DataFrame, path: Path, *, separator: str | None = None) -> None:
