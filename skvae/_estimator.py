@@ -93,7 +93,7 @@ class TorchEstimator(BaseEstimator):
         if name not in skvae.models.__all__:
             raise ValueError(f"{name!r} is not a model of skvae.")
         with isolated_torch_seed(seed):
-            return getattr(skvae.models, name)(**arguments)
+            return getattr(skvae.models, name)(**arguments).float()  # whatever torch's default is
 
     @contextmanager
     def _former_fit_kept(self) -> Iterator[None]:

@@ -127,8 +127,9 @@ class TVAESynthesizer(
     max_steps : int or None, default=None
         Most optimizer steps; the last epoch may end early.
     max_seconds : float or None, default=None
-        Most time that a fit may take. The first steps are timed, and the rest is planned so that
-        the learning rate has run its course when time is up. Two fits of one seed then differ.
+        Most time until the training ends. The first steps are timed, and the rest is planned so
+        that the learning rate has run its course when time is up; the density of the latent and
+        missing rates come after it. Two fits of one seed then differ.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights, with a new course of the learning rate,
         on a table with the columns of the first one.
@@ -141,7 +142,8 @@ class TVAESynthesizer(
     learning_rate_schedule : {"cosine", "constant"}, default="cosine"
         Course of the learning rate.
     weight_decay : float, default=0.3
-        Strength of the weight decay; 1.0 trades the last bit of utility for likelihood.
+        Strength of the weight decay; 1.0 trades the last bit of utility for likelihood. On a few
+        thousand rows it also keeps the model further from learning them by heart.
     weight_averaging : float or None, default=0.995
         Decay of the running average of the weights, which is the model that comes out.
     max_grad_norm : float or None, default=5.0

@@ -437,3 +437,14 @@ class TestFitLoop:
             estimator.fit(table)
         with pytest.raises(NotFittedError):
             estimator.transform(table)
+
+
+@pytest.mark.parametrize("decoder", ["autoregressive", "factorized"])
+def test_a_default_type_of_torch_that_is_not_float32_does_no_harm(decoder, table):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = TVAESynthesizer(2, max_epochs=1, decoder=decoder, device="cpu", random_state=0)
+        assert len(model.fit(table).sample(3)) == 3
+    finally:
+        torch.set_default_dtype(before)

@@ -18,8 +18,8 @@ from skvae.models.tabular import DECODE_ROWS
 from skvae.samplers import NormalSampler
 from skvae.tabular import TabularTransformer
 
-# Rows drawn to measure the rates.
-N_MEASURED = 2**14
+# Rows drawn to measure the rates, powers of two for the sequence; fewer beyond so many cells.
+N_MEASURED, LEAST_MEASURED, N_CELLS = 2**14, 2**12, 2**20
 # Greatest shift of a logit: where a cell is missing whenever another is, no shift is right.
 MAX_SHIFT = 0.5
 # Newton steps to find it.
@@ -60,8 +60,10 @@ def hold_missing_rates(
         return
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    z = _latents(model.latent_dim, sampler, seed).to(device)
     last = max(model.sequence.index(column) for column in codes)
+    most = 2 ** int(np.log2(N_CELLS / (last + 1)))
+    n_rows = min(max(most, LEAST_MEASURED), N_MEASURED)
+    z = _latents(n_rows, model.latent_dim, sampler, seed).to(device)
     flat = torch.empty(len(z), model.n_columns, dtype=torch.int64, device=z.device)
     vectors, heads = model.input_table(), model.head_table()
     for place, column in enumerate(model.sequence[: last + 1]):
@@ -84,13 +86,13 @@ def hold_missing_rates(
         drawn += model.offsets[column]
 
 
-def _latents(latent_dim: int, sampler, seed: int) -> Tensor:
+def _latents(n_rows: int, latent_dim: int, sampler, seed: int) -> Tensor:
     """Draw latents; normal ones evenly, by a Sobol sequence: their rates vary less by chance."""
     if not isinstance(sampler, NormalSampler):
-        Z = sampler.sample(N_MEASURED, random_state=seed)
+        Z = sampler.sample(n_rows, random_state=seed)
         return torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32))
     sobol = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=seed)
-    return torch.special.ndtri(sobol.draw(N_MEASURED).clamp(1e-6, 1 - 1e-6))
+    return torch.special.ndtri(sobol.draw(n_rows, dtype=torch.float32).clamp(1e-6, 1 - 1e-6))
 
 
 def _shift_to(rate: float, log_odds: Tensor) -> float:
