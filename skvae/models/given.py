@@ -134,7 +134,8 @@ class _ColumnFilter(_Filter):
 
     def __call__(self, particles: Particles, counts: Tensor) -> Draws:
         model = self.model
-        self.reader = ColumnReader(model, self.temperature, min(DECODE_ROWS, 4 * len(particles.z)))
+        n_rows = max(4 * len(particles.z), int(counts.sum()))
+        self.reader = ColumnReader(model, self.temperature, min(DECODE_ROWS, n_rows))
         if self.lookahead is not None:
             particles.z = self.lookahead.steer(particles.z, particles.owner)
         self.shares = {
