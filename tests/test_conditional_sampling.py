@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from skvae import TVAESynthesizer
+from skvae._synthesis.conditional import _PILOTS
 from skvae.models import AutoregressiveTVAE
 from skvae.models.enumeration import code_log_proba, propose_latents
 from skvae.models.given import draw_given
+from skvae.models.lookahead import Pilots
 from skvae.models.particles import Evidence, systematic
 
 NEXT = {"a": "b", "b": "c", "c": "a"}
@@ -74,6 +76,46 @@ CONDITIONS = {
         lambda r: (r["late"] == "c") & (r["x"] >= 4),
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"conditions": {"late": "c", "x": (4, None)}},
+        {"rebalance": {"late": {"c": 0.5}}},
+        {"rebalance": {"late": {"c": 0.5}, "early": {"a": 0.2}}},
+    ],
+    ids=["conditions", "rebalance", "rebalance two"],
+)
+class TestHowMany:
+    def test_no_rows_are_an_empty_table_of_the_same_columns(self, any_model, wanted):
+        rows = any_model.sample(0, **wanted, random_state=0)
+        assert rows.shape == (0, 5)
+        pd.testing.assert_series_equal(rows.dtypes, any_model.sample(3, random_state=0).dtypes)
+
+    @pytest.mark.filterwarnings("ignore:Conditions on:UserWarning")
+    def test_one_particle_a_row_is_enough_to_draw(self, any_model, wanted):
+        rows = any_model.sample(1500, **wanted, n_particles=1, random_state=0)
+        assert len(rows) == 1500
+        assert (rows["late"] == "c").mean() == (1 if "conditions" in wanted else 0.5)
+
+
+class TestPilots:
+    def test_they_are_kept_small_and_drawn_once_for_a_temperature_and_device(self, plain):
+        plain.sample(5, conditions={"late": "c"}, random_state=0)
+        (temperature, device), pilots = _PILOTS[plain.model_]
+        assert (temperature, device) == (plain.temperature, torch.device("cpu"))
+        assert pilots.codes.dtype == torch.int32
+        plain.sample(5, conditions={"late": "a"}, random_state=0)
+        assert _PILOTS[plain.model_][1] is pilots
+
+    def test_those_of_another_device_are_not_used(self, plain):
+        rows = plain.sample(50, conditions={"late": "c"}, random_state=0)
+        (temperature, _), pilots = _PILOTS[plain.model_]
+        elsewhere = Pilots(None, pilots.codes.to("meta"))
+        _PILOTS[plain.model_] = (temperature, torch.device("meta")), elsewhere
+        again = plain.sample(50, conditions={"late": "c"}, random_state=0)
+        pd.testing.assert_frame_equal(again, rows)
 
 
 class TestConditionsHold:

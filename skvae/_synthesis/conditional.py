@@ -31,7 +31,7 @@ from skvae.tabular.splits import join_codes
 MIN_POOL, MIN_ROW_POOL = 256, 16
 # Pilots of a model, and the most groups that look ahead.
 N_PILOTS, MAX_STEERED = 20_000, 32
-# Temperature and pilots, by model.
+# Temperature, device and pilots, by model.
 _PILOTS: WeakKeyDictionary = WeakKeyDictionary()
 # Rows drawn to see how rebalanced columns go together.
 N_JOINT = 5000
@@ -123,7 +123,9 @@ class ConditionalMixin(KnownCellsMixin):
         parts = []
         for groups in blocks(pool * self.model_.n_columns):
             n_latents = int(pool[groups].sum())
-            Z = self.sampler_.sample(n_latents, random_state=rng) if n_latents else np.empty((0, 0))
+            Z = np.empty((0, self.model_.latent_dim))
+            if n_latents:
+                Z = self.sampler_.sample(n_latents, random_state=rng)
             z = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
             parts.append(
                 draw_given(
@@ -146,9 +148,9 @@ class ConditionalMixin(KnownCellsMixin):
         ordered = isinstance(model, AutoregressiveTVAE)
         if not ordered or self.decoding == "argmax" or len(evidence) > MAX_STEERED:
             return None
+        device = next(model.parameters()).device
         found = _PILOTS.get(model)
-        if found is None or found[0] != self.temperature:
-            device = next(model.parameters()).device
+        if found is None or found[0] != (self.temperature, device):
             z = torch.from_numpy(self.sampler_.sample(N_PILOTS, random_state=0)).to(device)
             codes, _ = model.sample_columns(
                 z.float(),
@@ -156,7 +158,8 @@ class ConditionalMixin(KnownCellsMixin):
                 temperature=self.temperature,
             )
             normal = isinstance(self.sampler_, NormalSampler)
-            found = _PILOTS[model] = self.temperature, Pilots(z if normal else None, codes)
+            pilots = Pilots(z if normal else None, codes.to(torch.int32))
+            found = _PILOTS[model] = (self.temperature, device), pilots
         return Lookahead(model, found[1], evidence)
 
     def _few(self, pool, ahead: Lookahead, evidence: Evidence):

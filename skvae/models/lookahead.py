@@ -31,7 +31,7 @@ class Pilots:
     ----------
     z : Tensor of shape (n_pilots, latent_dim) or None
         Their latents, if these are standard normal.
-    codes : int64 Tensor of shape (n_pilots, n_columns)
+    codes : int32 or int64 Tensor of shape (n_pilots, n_columns)
         Their codes.
     """
 
@@ -66,7 +66,7 @@ class Lookahead:
         self.model = model
         self.log_odds: dict[int, Tensor] = {}
         self.moments: dict[int, tuple[Tensor, Tensor]] = {}
-        codes, known_columns = pilots.codes, evidence.known_columns
+        codes, known_columns = pilots.codes.long(), evidence.known_columns
         self.order = list(model.sequence)
         if model.any_order:
             self.order = [*known_columns, *(c for c in self.order if c not in known_columns)]
