@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skvae import TVAESynthesizer
+from skvae._synthesis.imputation import _most_frequent
 
 
 def make_table(n=1500, seed=0):
@@ -133,3 +134,26 @@ class TestConditionalProba:
     def test_a_column_of_many_values_is_refused(self, model, whole):
         with pytest.raises(ValueError, match="Column 'x' has more values than can be told"):
             model.conditional_proba(whole, "x")
+
+
+@pytest.mark.parametrize("method", ["draw", "mode", "mean"])
+class TestNothingToSay:
+    def test_a_table_without_gaps_comes_back(self, model, whole, method):
+        full = whole.dropna()
+        pd.testing.assert_frame_equal(model.impute(full, method=method, random_state=0), full)
+
+    def test_a_column_that_was_always_missing_stays_so(self, method):
+        table = make_table(200)[["early", "x"]].assign(
+            hole=pd.Series([None] * 200, dtype=object), none=np.nan
+        )
+        model = TVAESynthesizer(max_epochs=1, device="cpu", random_state=0).fit(table)
+        gaps = table.head(20).assign(early=None)
+        filled = model.impute(gaps, method=method, random_state=0)
+        assert filled["hole"].isna().all() and filled["none"].isna().all()
+        assert filled["early"].isin(list("abc")).all()
+
+
+def test_missing_draws_have_a_vote_of_their_own():
+    drawn = [pd.Series(["a", None]), pd.Series([None, None]), pd.Series(["a", "z"])]
+    cells = _most_frequent(drawn)
+    assert cells[0] == "a" and pd.isna(cells[1])

@@ -1,4 +1,4 @@
-"""What a fitted synthesizer says of the cells that a row lacks: draws, and probabilities."""
+"""What a fitted synthesizer fills the cells with that a row lacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMPUTE_PARTICLES, SUMMED_DRAWS = 128, 128
 
 
 class ImputationMixin(BoundCellsMixin, KnownCellsMixin):
-    """Imputation and conditional probabilities of a synthesizer."""
+    """Imputation of a synthesizer."""
 
     def impute(self, X, *, n_draws=None, method="draw", random_state=None):
         """Fill the missing cells of a table.
@@ -90,7 +90,9 @@ class ImputationMixin(BoundCellsMixin, KnownCellsMixin):
         else:
             refuse_broken(self._plan, frame)
             tables = self._fill_bound(frame.iloc[rows], n_filled, rng)
-        if method != "draw":
+        if method != "draw" and not len(rows):
+            tables = tables[:1]
+        elif method != "draw":
             tables = [self._summarise(frame.iloc[rows], tables, method)]
         filled = [restore_container(self, _fill_in(frame, rows, gaps, table)) for table in tables]
         return filled if n_draws is not None else filled[0]
@@ -201,7 +203,7 @@ def _fill_in(frame: pd.DataFrame, rows, gaps, table: pd.DataFrame) -> pd.DataFra
 
 def _most_frequent(drawn: list[pd.Series]):
     """Return the cell that most of several columns have, row by row."""
-    codes, values = pd.factorize(pd.concat(drawn, ignore_index=True))
+    codes, values = pd.factorize(pd.concat(drawn, ignore_index=True), use_na_sentinel=False)
     votes = codes.reshape(len(drawn), -1)
     n_rows = votes.shape[1]
     table = np.zeros((n_rows, len(values)), np.int32)
