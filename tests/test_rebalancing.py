@@ -1,9 +1,14 @@
 """Rows of each combination of values: margins met to the row, ratios of odds kept."""
 
+import tracemalloc
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from skvae._synthesis.rebalancing import joint_counts, whole
+from skvae._synthesis import rebalancing
+from skvae._synthesis.rebalancing import joint_counts, read_shares, whole
+from skvae.tabular import TabularTransformer
 
 
 def margins_of(table):
@@ -44,6 +49,29 @@ class TestJointCounts:
         assert joint_counts(table, [np.array([90, 10]), np.array([95, 5])])[0, 1] == 0
         forced = joint_counts(table, [np.array([100, 0]), np.array([50, 50])])
         np.testing.assert_array_equal(forced, [[50, 50], [0, 0]])
+
+    def test_memory_grows_with_the_combinations_only(self):
+        rng = np.random.default_rng(0)
+        table = rng.poisson(20, (120, 120))
+        margins = [whole(rng.dirichlet(np.ones(120)), 3000) for _ in range(2)]
+        tracemalloc.start()
+        found = joint_counts(table, margins)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found.sum(1), margins[0])
+        assert peak < 240 * table.size * 8 / 2
+
+
+def test_too_many_combinations_are_refused_with_a_way_out(monkeypatch):
+    monkeypatch.setattr(rebalancing, "MAX_COMBINATIONS", 8)
+    table = pd.DataFrame({"a": list("pqrs") * 50, "b": list("ttuv") * 50})
+    transformer = TabularTransformer().fit(table)
+    shares = {"a": {"p": 0.1, "q": 0.1, "r": 0.1}, "b": {"t": 0.5, "u": 0.1}}
+    with pytest.raises(ValueError, match=r"rebalance .* 4 x 3 values.* 12 combinations.* fewer"):
+        read_shares(transformer, shares, [])
+    assert len(read_shares(transformer, {"a": shares["a"]}, [])) == 1
+    del shares["a"]["q"], shares["a"]["r"]
+    assert len(read_shares(transformer, shares, [])) == 2
 
 
 def test_whole_numbers_are_next_to_the_shares():

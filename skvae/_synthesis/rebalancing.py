@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, vstack
 
 from skvae.tabular import CategoricalEncoder, MixtureEncoder, QuantileEncoder
 from skvae.tabular.conditions import Condition, parse_condition, position_of
 
+# The most combinations of values that rows are counted out for.
+MAX_COMBINATIONS = 100_000
 # Rounds of iterative proportional fitting, at most, and the error in rows at which it ends.
 MAX_ROUNDS, TOLERANCE = 1000, 1e-3
 
@@ -36,14 +40,23 @@ def read_shares(transformer, rebalance, shared: Sequence[Condition]):
     Raises
     ------
     ValueError
-        Another form, a column or value that is not there, or shares that do not add up.
+        Another form, a column or value that is not there, shares that do not add up, or too many
+        combinations of values.
     """
     if not isinstance(rebalance, Mapping) or not rebalance:
         raise ValueError(
             f"rebalance={rebalance!r}, expected a dict of columns to the shares of their values, "
             "such as {'income': {'>50K': 0.5}}."
         )
-    return [_of_column(transformer, name, shares, shared) for name, shares in rebalance.items()]
+    columns = [_of_column(transformer, name, shares, shared) for name, shares in rebalance.items()]
+    sizes = [len(found) for found, _ in columns]
+    if len(columns) > 1 and math.prod(sizes) > MAX_COMBINATIONS:
+        raise ValueError(
+            f"rebalance names columns of {' x '.join(map(str, sizes))} values, which make "
+            f"{math.prod(sizes):,} combinations, expected at most {MAX_COMBINATIONS:,}. Name fewer "
+            "columns or fewer values: those not named share what is left by nature."
+        )
+    return columns
 
 
 def _of_column(transformer, name, shares, shared):
@@ -181,13 +194,10 @@ def _smoothed(table: np.ndarray) -> np.ndarray:
 
 def _rounded(fitted: np.ndarray, margins: Sequence[np.ndarray]) -> np.ndarray:
     """Return whole numbers next to those fitted, with these margins."""
-    cells = np.arange(fitted.size).reshape(fitted.shape)
-    sums = np.concatenate(
-        [
-            [np.isin(cells, part).ravel() for part in np.moveaxis(cells, axis, 0)]
-            for axis in range(fitted.ndim)
-        ]
-    ).astype(float)
+    places = np.indices(fitted.shape).reshape(fitted.ndim, -1)
+    sums = vstack(
+        [csr_array((np.ones(fitted.size), (place, np.arange(fitted.size)))) for place in places]
+    )
     low, exact = np.floor(fitted + TOLERANCE).ravel(), np.concatenate(margins)
     wanted = LinearConstraint(sums, exact, exact)
     remainder = fitted.ravel() - low
