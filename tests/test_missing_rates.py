@@ -1,5 +1,7 @@
 """Missing cells of a sample are as frequent as those of the table."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,7 @@ def test_they_are_held_in_all_columns_and_together(model, table):
 
 
 def test_what_was_off_is_mended_and_other_shares_stay(model, table):
+    model = deepcopy(model)
     shifted(model)
     off = rates_off(model, table)
     shares = model.sample(60_000, random_state=1)["word"].value_counts(normalize=True).sort_index()
