@@ -66,6 +66,16 @@ class ByAutograd(FactorizedTVAE):
 
 
 class TestFactorizedBound:
+    def test_a_layer_that_was_replaced_is_the_one_that_is_trained(self):
+        counts = [np.ones(n) for n in CARDINALITIES]
+        model = FactorizedTVAE(CARDINALITIES, counts, latent_dim=3, hidden=(5, 6)).double()
+        model.encoder[0] = torch.nn.Linear(5, 6).double()
+        model.decoder[2] = torch.nn.Linear(6, 5).double()
+        before = [model.encoder[0].weight.clone(), model.decoder[2].weight.clone()]
+        train(model, batch_of(20), TrainingConfig(n_epochs=2, batch_size=10))
+        assert not torch.equal(model.encoder[0].weight, before[0])
+        assert not torch.equal(model.decoder[2].weight, before[1])
+
     @pytest.mark.parametrize(("beta", "free_nats"), [(0.5, 0.0), (0.7, 1.0), (1.0, 50.0)])
     def test_the_loss_and_its_gradient_are_those_of_the_parts(self, model, beta, free_nats):
         batch = batch_of(20)

@@ -93,9 +93,16 @@ class FactorizedTVAE(TabularVAE):
         self.place_head = nn.Linear(last, n_places) if n_places else None
         self.sigma = nn.Parameter(torch.full((n_places,), 0.1))
         self.softmax = SegmentedSoftmax(counts)
-        # In tuples, which torch does not take for parts of their own.
-        self.encoder_layers = _linear_layers(self.encoder)
-        self.decoder_layers = _linear_layers(self.decoder)
+
+    @property
+    def encoder_layers(self) -> tuple[nn.Linear, ...]:
+        """The layers of the encoder that have weights."""
+        return _linear_layers(self.encoder)
+
+    @property
+    def decoder_layers(self) -> tuple[nn.Linear, ...]:
+        """The layers of the decoder that have weights."""
+        return _linear_layers(self.decoder)
 
     def encode(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x), each of shape (batch, latent_dim)."""
