@@ -13,6 +13,7 @@ from torch import nn
 
 from skvae.models import LossResult
 from skvae.training import (
+    Callback,
     ConsoleLog,
     EarlyStopping,
     MLflow,
@@ -239,3 +240,16 @@ def test_history_without_validation_has_no_such_column():
         "validation_big",
     ]
     assert np.isfinite(list(log.values())).all()
+
+
+def test_time_that_is_up_before_the_first_step_still_leaves_a_step_that_trains():
+    class Late(Callback):
+        def progress(self):
+            return 1.0
+
+    model = Slope()
+    config = TrainingConfig(n_epochs=3, batch_size=4, warmup_steps=0)
+    result = train(model, (torch.zeros(16, 1),), config, callbacks=[Late()])
+    assert result.n_steps == 1
+    assert result.history[-1]["learning_rate"] > 0
+    assert model.w.item() < 0

@@ -221,6 +221,14 @@ class ByHand(nn.Module):
         return LossResult(y.square().mean())
 
 
+def tiny_tabular():
+    return FactorizedTVAE([3, 2], [[4, 4, 4], [6, 6]], latent_dim=2, hidden=(4,))
+
+
+def codes_and_places():
+    return torch.arange(24).view(12, 2) % 2, torch.zeros(12, 2)
+
+
 class TestGradientByHand:
     def test_it_is_taken_where_a_model_has_one_and_the_fit_is_the_same(self):
         by_hand, by_autograd = ByHand(), ByHand()
@@ -261,7 +269,9 @@ class TestGradientByHand:
         assert set(model.ways) == {"autograd"}
         assert (model.weight < 1).all()  # the penalty alone has a gradient
 
-    @pytest.mark.parametrize("name", ["compute_loss", "encode", "decode", "log_likelihood"])
+    @pytest.mark.parametrize(
+        "name", ["compute_loss", "encode", "decode", "log_likelihood", "_bound"]
+    )
     def test_a_tabular_model_that_changes_a_part_of_the_loss_goes_by_the_loss(self, name):
         changed = {name: getattr(FactorizedTVAE, name)}
         both = {**changed, "training_gradient": FactorizedTVAE.training_gradient}
@@ -275,6 +285,22 @@ class TestGradientByHand:
         model = ByHand()
         model.training_loss = lambda batch, context: LossResult(model.weight.sum())
         assert gradient_function(model, TrainingConfig(1), torch.device("cpu")) is None
+
+    def test_weights_that_are_computed_from_others_go_by_the_loss_and_move(self):
+        model = tiny_tabular()
+        torch.nn.utils.parametrizations.weight_norm(model.mu)
+        before = [p.detach().clone() for p in model.mu.parametrizations.weight.parameters()]
+        train(model, codes_and_places(), TrainingConfig(2, batch_size=4))
+        after = model.mu.parametrizations.weight.parameters()
+        assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    def test_frozen_parameters_stay_and_hold_no_gradient_after_the_fit(self):
+        model = tiny_tabular()
+        model.mu.requires_grad_(False)
+        before = model.mu.weight.clone()
+        train(model, codes_and_places(), TrainingConfig(2, batch_size=4))
+        assert torch.equal(model.mu.weight, before)
+        assert all(parameter.grad is None for parameter in model.parameters())
 
     def test_within_autocast_it_is_left_out(self):
         with torch.autocast("cpu", dtype=torch.bfloat16):

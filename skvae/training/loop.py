@@ -166,7 +166,8 @@ class _Run:
                 raise
             self.result.interrupted = True
         finally:
-            self.players.forget_gradients()
+            # Of frozen parameters too, for which a gradient by hand may have been set.
+            self.model.zero_grad()
             with self.randomness.suspended():
                 self.callbacks.on_fit_end()
         self._take_weights(self.average)
@@ -255,7 +256,8 @@ class _Run:
 
         By epochs, where no more is known.
         """
-        told = self.callbacks.progress()
+        # Time that is up before the first step does not leave that one without a learning rate.
+        told = self.callbacks.progress() if self.step else 0.0
         if self.total_steps is not None:
             return min(1.0, max(step / self.total_steps, told))
         of_steps = step / self.config.max_steps if self.config.max_steps else 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from skvae.models.core import LossResult, StepContext
 from skvae.training.config import TrainingConfig
@@ -15,7 +16,15 @@ from skvae.training.data import Batch
 
 LossFunction = Callable[[Batch, StepContext], LossResult]
 # Methods of models that a loss goes through.
-_OF_THE_LOSS = {"training_loss", "compute_loss", "forward", "encode", "decode", "log_likelihood"}
+_OF_THE_LOSS = {
+    "training_loss",
+    "compute_loss",
+    "forward",
+    "encode",
+    "decode",
+    "log_likelihood",
+    "_bound",
+}
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,9 +55,12 @@ def gradient_function(
 ) -> LossFunction | None:
     """Return the model's ``training_gradient``, if it has one and it computes what is wanted.
 
-    One that is inherited is left out where the loss, or what it is made of, is overridden.
+    One that is inherited is left out where the loss, or what it is made of, is overridden, and any
+    where weights are computed from others, as ``weight_norm`` has it.
     """
     if config.compile or config.precision != "float32" or torch.is_autocast_enabled(device.type):
+        return None
+    if any(map(is_parametrized, model.modules())):
         return None
     for own in (vars(model), *map(vars, type(model).__mro__)):
         if "training_gradient" in own:
