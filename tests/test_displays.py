@@ -86,6 +86,12 @@ class TestLossCurve:
         with pytest.raises(ValueError, match="VAEEmbedder has no history_ yet: fit it first"):
             LossCurveDisplay.from_estimator(VAEEmbedder())
 
+    def test_a_term_by_itself_and_no_columns_are_refused(self, embedder):
+        with pytest.raises(TypeError, match=r"terms='loss' is one name.*\['loss'\]"):
+            LossCurveDisplay.from_estimator(embedder, terms="loss")
+        with pytest.raises(ValueError, match="n_columns == 0, must be >= 1"):
+            LossCurveDisplay.from_estimator(embedder, n_columns=0)
+
 
 class TestColumnShapes:
     def test_shares_add_up_to_all_rows(self):

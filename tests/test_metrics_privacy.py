@@ -240,3 +240,31 @@ class TestSinglingOut:
         result = singling_out(table, table, table)
         assert (result.value, len(result.details)) == (0.0, 0)
         assert not result.flagged
+
+
+class TestSizesThatAreAsked:
+    """Nothing drawn would read as nothing leaked."""
+
+    @pytest.mark.parametrize(
+        ("metric", "name", "size"),
+        [
+            (closest_record_share, "max_rows", 0),
+            (nearest_neighbour_ratio, "max_rows", -1),
+            (membership_inference, "max_rows", 0),
+            (attribute_inference, "n_attacks", 0),
+            (singling_out, "n_attacks", 0),
+            (singling_out, "max_columns", 0),
+        ],
+    )
+    def test_none_is_refused_by_name(self, metric, name, size):
+        tables = (pd.DataFrame(np.arange(40.0).reshape(20, 2)) for _ in range(3))
+        real, synthetic, holdout = tables
+        with pytest.raises(ValueError, match=f"{name} == {size}, must be >= 1"):
+            metric(real, synthetic, holdout=holdout, **{name: size})
+
+    def test_one_name_is_not_taken_for_its_letters(self):
+        tables = [pd.DataFrame({"ab": np.arange(20.0), "b": 1.0}) for _ in range(3)]
+        with pytest.raises(TypeError, match=r"columns='ab' is one name.*\['ab'\]"):
+            attribute_inference(*tables, columns="ab")
+        with pytest.raises(TypeError, match="discrete_columns='ab' is one name"):
+            singling_out(*tables, discrete_columns="ab")

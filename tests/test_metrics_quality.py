@@ -275,3 +275,11 @@ class TestScorers:
         score = SampleScorer("column_shapes")(model, rows.iloc[:200])
         expected = column_shapes(rows.iloc[:200], model.sample(200, random_state=0))
         assert score == expected.value
+
+
+def test_what_is_printed_names_the_best_and_puts_no_order_on_metrics_of_other_units():
+    real, other = (pd.DataFrame(np.random.default_rng(k).normal(size=(300, 2))) for k in (0, 1))
+    assert "(about 0.5 is best)" in repr(beta_recall(real, other))
+    shown = repr(utility(real, other, 1, task="regression"))
+    assert "lowest" not in shown
+    assert len(shown.splitlines()) == 4

@@ -47,12 +47,19 @@ class MetricResult:
 
     def __repr__(self) -> str:
         oracle = "" if self.oracle is None else f"; real rows reach {self.oracle:.4f}"
-        return f"{self.name}: {self.value:.4f} (1 is best{oracle}){self._explanation()}"
+        return f"{self.name}: {self.value:.4f} ({self._best}{oracle}){self._explanation()}"
+
+    @property
+    def _best(self) -> str:
+        return "1 is best"
 
     def _explanation(self) -> str:
-        lines = ["", f"lowest of {len(self.details)}:"]
-        labels = [c for c in self.details.columns if c.startswith("column")] or ["metric"]
-        for _, row in self.worst(3).iterrows():
+        labels = [c for c in self.details.columns if c.startswith("column")]
+        if labels:
+            lines, rows = ["", f"lowest of {len(self.details)}:"], self.worst(3)
+        else:  # metrics in units of their own
+            labels, lines, rows = ["metric"], [""], self.details
+        for _, row in rows.iterrows():
             lines.append(f"  {row['score']:.4f}  {' x '.join(str(row[c]) for c in labels)}")
         undefined = int(self.details["score"].isna().sum())
         if undefined:
@@ -95,6 +102,10 @@ class CurveResult(MetricResult):
     ``details`` is the curve: the shares ``expected`` and ``found``, and ``score``, one minus the
     distance between them.
     """
+
+    @property
+    def _best(self) -> str:
+        return "about 0.5 is best" if self.name == "beta-recall" else super()._best
 
     def _explanation(self) -> str:
         worst = self.worst(1).iloc[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from pandas.api import types as pdt
+from sklearn.utils import check_scalar
 
 # Positions in a list of tables.
 REAL, SYNTHETIC, HOLDOUT = range(3)
@@ -40,7 +42,7 @@ class Tables:
         real = as_frame(real, "real")
         others = {"synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
         tables = [real, *(_with_columns_of(real, table, name) for name, table in others.items())]
-        declared = [] if discrete_columns is None else list(discrete_columns)
+        declared = as_list(() if discrete_columns is None else discrete_columns, "discrete_columns")
         unknown = [c for c in declared if c not in real.columns]
         if unknown:
             raise ValueError(f"discrete_columns names columns the tables do not have: {unknown}.")
@@ -144,6 +146,18 @@ class Tables:
             found = [_level_counts(part) for part in parts]
         levels = list(found[0] | found[1])
         return levels, np.array([[f.get(level, 0) for level in levels] for f in found], np.int64)
+
+
+def as_list(names: Iterable, parameter: str) -> list:
+    """Return the names as a list; a string would be taken for its letters."""
+    if isinstance(names, str):
+        raise TypeError(f"{parameter}={names!r} is one name, expected a list of them: [{names!r}].")
+    return list(names)
+
+
+def check_count(n, parameter: str) -> int:
+    """Return a number of rows, columns or attacks that is at least 1."""
+    return check_scalar(n, parameter, Integral, min_val=1)
 
 
 def _are_of_one_numpy_kind(parts: list[pd.Series]) -> bool:

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from ._distances import encode, nearest, rows_of
 from ._result import PrivacyResult
-from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
+from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables, as_list, check_count
 
 # A guess of a number is right within this share of the span from the 5th to the 95th percentile.
 _NUMBER_TOLERANCE = 0.05
@@ -80,13 +80,14 @@ def attribute_inference(
     tables = Tables.with_holdout(real, synthetic, holdout, discrete_columns)
     if tables.real.shape[1] < 2:
         raise ValueError("attribute_inference needs tables of at least two columns.")
-    secrets = list(tables.real.columns) if columns is None else list(columns)
+    secrets = list(tables.real.columns) if columns is None else as_list(columns, "columns")
     unknown = [c for c in secrets if c not in tables.real.columns]
     if unknown or not secrets:
         raise ValueError(
             f"columns must name some columns of the tables; it has {unknown or 'none'}."
         )
     rng = check_random_state(random_state)
+    check_count(n_attacks, "n_attacks")
     blocks = encode(tables)
     n = min(tables.sizes[REAL], tables.sizes[HOLDOUT], n_attacks)
     rows = {table: rng.permutation(tables.sizes[table])[:n] for table in (REAL, HOLDOUT)}

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from ._distances import encode, nearest, rows_of
 from ._result import PrivacyResult
-from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
+from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables, check_count
 from .two_sample import auc_error
 
 
@@ -86,6 +86,7 @@ def membership_inference(
     """
     tables = Tables.with_holdout(real, synthetic, holdout, discrete_columns)
     rng = check_random_state(random_state)
+    check_count(max_rows, "max_rows")
     n = min(tables.sizes[REAL], tables.sizes[HOLDOUT], max_rows)
     sides = (REAL, HOLDOUT)
     rows = [np.sort(rng.permutation(tables.sizes[table])[:n]) for table in sides]

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from ._distances import nearest
 from ._result import CurveResult
-from ._tables import Tables
+from ._tables import Tables, check_count
 
 _LEVELS = np.linspace(0.0, 1.0, 30)
 
@@ -154,6 +154,7 @@ def _drawn(real, synthetic, max_rows, discrete_columns, random_state) -> list[np
     if len(tables.real) < 2:
         raise ValueError("real must have at least two rows.")
     rng = check_random_state(random_state)
+    check_count(max_rows, "max_rows")
     n_rows = min(*tables.sizes, max_rows)  # more rows on one side would lie nearer
     rows = [rng.permutation(n)[:n_rows] for n in tables.sizes]
     parts = []

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from ._distances import encode, nearest, rows_of
 from ._result import PrivacyResult
-from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
+from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables, check_count
 
 # Distances closer than this are ties.
 _TIE = 1e-6
@@ -81,6 +81,7 @@ def closest_record_share(
     """
     tables = Tables.with_holdout(real, synthetic, holdout, discrete_columns)
     rng = check_random_state(random_state)
+    check_count(max_rows, "max_rows")
     blocks = encode(tables)
     queries = np.sort(rng.permutation(len(tables.synthetic))[:max_rows])
     n = min(len(tables.real), len(tables.tables[HOLDOUT]))
@@ -156,6 +157,7 @@ def nearest_neighbour_ratio(
     if len(tables.real) < 2:
         raise ValueError("real must have at least two rows.")
     rng = check_random_state(random_state)
+    check_count(max_rows, "max_rows")
     blocks = encode(tables)
     targets = rows_of(blocks, REAL)
     asked, ratios, distances = [], [], []

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from ._result import PrivacyResult
-from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables
+from ._tables import HOLDOUT, REAL, SYNTHETIC, Tables, check_count
 
 # Synthetic rows tried for each description that is wanted.
 _TRIES = 4
@@ -78,6 +78,9 @@ def singling_out(
     True
     """
     tables = Tables.with_holdout(real, synthetic, holdout, discrete_columns)
+    check_count(n_attacks, "n_attacks")
+    if max_columns is not None:
+        check_count(max_columns, "max_columns")
     rng = check_random_state(random_state)
     matrices = [matrix.T.copy() for matrix in tables.matrices()]
     is_level = np.array([c in tables.discrete for c in tables.real.columns])

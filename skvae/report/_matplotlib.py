@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_scalar
 
 # So many classes have colours of their own; more numbers than that get a colour bar.
 _MAX_GROUPS = 20
@@ -27,7 +30,7 @@ def one_axes(ax, **figure_params):
 
 def grid_of_axes(n: int, n_columns: int, width: float, height: float):
     """Return a new figure and `n` axes of that size in inches, row by row."""
-    n_columns = min(n_columns, n)
+    n_columns = min(check_scalar(n_columns, "n_columns", Integral, min_val=1), n)
     n_rows = -(-n // n_columns)
     size = (width * n_columns, height * n_rows)
     figure, axes = pyplot().subplots(

@@ -67,6 +67,8 @@ class LossCurveDisplay:
             Pictures side by side.
         """
         known = [c for c in self.history if c not in _NO_TERMS and not c.startswith("validation_")]
+        if isinstance(terms, str):
+            raise TypeError(f"terms={terms!r} is one name, expected a list of them: [{terms!r}].")
         terms = known if terms is None else list(terms)
         unknown = [term for term in terms if term not in self.history]
         if unknown or not terms:
