@@ -1,5 +1,7 @@
 """The factorised model's training step by hand: the loss of its parts, and its gradient."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,23 @@ class TestFactorizedBound:
         train(model, batch_of(20), TrainingConfig(n_epochs=2, batch_size=10))
         assert not torch.equal(model.encoder[0].weight, before[0])
         assert not torch.equal(model.decoder[2].weight, before[1])
+
+    @pytest.mark.parametrize(
+        ("place", "layer"),
+        [(1, torch.nn.Tanh()), (0, torch.nn.Linear(5, 6, bias=False)), (1, torch.nn.Dropout(0.0))],
+    )
+    def test_layers_of_another_kind_are_trained_as_they_are(self, place, layer):
+        counts = [np.ones(n) for n in CARDINALITIES]
+        model = FactorizedTVAE(CARDINALITIES, counts, latent_dim=3, hidden=(5, 6))
+        model.encoder[place] = copy.deepcopy(layer)
+        autograd = ByAutograd(CARDINALITIES, counts, latent_dim=3, hidden=(5, 6))
+        autograd.encoder[place] = layer
+        autograd.load_state_dict(model.state_dict())
+        batch = batch_of(20)
+        for each in (model, autograd):
+            train(each.double(), batch, TrainingConfig(n_epochs=2, batch_size=10))
+        for found, expected in zip(model.parameters(), autograd.parameters(), strict=True):
+            torch.testing.assert_close(found, expected)
 
     @pytest.mark.parametrize(("beta", "free_nats"), [(0.5, 0.0), (0.7, 1.0), (1.0, 50.0)])
     def test_the_loss_and_its_gradient_are_those_of_the_parts(self, model, beta, free_nats):
